@@ -1,0 +1,82 @@
+"""What the edge agent asks of a driver: buses that are polled or listened to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from drivers.records import Reading, TestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RawReading:
+    """A reading beside the bytes it was made from (request and reply as on the wire, for ``--once``)."""
+
+    reading: Reading
+    request: bytes
+    reply: bytes
+
+
+class DeviceConfig(Protocol):
+    """What every configured device has; drivers add their own fields."""
+
+    @property
+    def path(self) -> str:
+        """Device path, unique in the station: ``plot3/soil1``."""
+        ...
+
+    @property
+    def poll_interval_s(self) -> float:
+        """Seconds between polls; unused by listening devices."""
+        ...
+
+    @property
+    def bus(self) -> str:
+        """Key of the bus: devices with one key share one session and are polled in turn."""
+        ...
+
+
+class PolledSession(Protocol):
+    """One bus with one request in flight. Safe to cancel at any await."""
+
+    async def poll(self, device: DeviceConfig) -> Sequence[RawReading]:
+        """Read every point of ``device`` once, each stamped between request and answer.
+
+        A point that fails alone is a reading with ``quality``. Raises LinkError when the device does not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the link; a second call does nothing."""
+        ...
+
+
+class ListeningSession(Protocol):
+    """A link on which the instrument speaks by itself."""
+
+    def records(self) -> AsyncIterator[TestRecord]:
+        """Yield each record as it arrives; raises LinkError when the link is gone (the caller opens a new session)."""
+        ...
+
+    async def acknowledge(self, record: TestRecord) -> None:
+        """Tell the instrument, in its protocol, that ``record`` is on disk; nothing where it has no such word."""
+        ...
+
+    async def close(self) -> None:
+        """Release the link; a second call does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """One line of the registry: how to read a device table and open its bus."""
+
+    name: str
+    parse: Callable[[Mapping[str, object], str], DeviceConfig]
+    """``parse(table, where)``: the device, or ConfigError with every fault, each beginning with ``where``."""
+    polled: Callable[[DeviceConfig, Callable[[], int]], PolledSession] | None = None
+    """``polled(device, now_ms)``: a session on the device's bus; ``now_ms`` gives UTC milliseconds."""
+    listening: Callable[[DeviceConfig, Callable[[], int]], ListeningSession] | None = None

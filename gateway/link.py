@@ -1,0 +1,355 @@
+"""What the agent sends when, and what it makes of receipts (pure: no clock, no network).
+
+Each lane sends one epoch at a time, in order, with a window. A lane *probes* – one pack at a time, further and further
+apart – whenever it does not know what the server has: after a connect, after five seconds without progress, under a new
+store, while the server says ``pending`` or ``hold``. Only a receipt that moves forward ends probing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway import wire
+from gateway.wire import Lane, ReceiptState
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from gateway.spool import Epoch, Spool
+
+WINDOW_PACKS = 32
+WINDOW_BYTES = 1024 * 1024
+RESEND_FIRST_S = 5.0
+RESEND_MAX_S = 300.0
+STATUS_EVERY_S = 60.0
+STATUS_AT_MOST_EVERY_S = (
+    1.0  # a status answers questions; two in one round trip answer nothing more
+)
+ROUND_TRIP_UNKNOWN_S = 1.0
+PRUNE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to publish with QoS 1."""
+
+    leaf: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only the process knows, for the status."""
+
+    devices: list[wire.DeviceSeen] = field(default_factory=list)
+    disk_free: int | None = None
+    alarms: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _InFlight:
+    seq: int
+    size: int
+    sent: float
+    first_time: bool
+
+
+class _LaneSender:
+    """The window of one lane."""
+
+    def __init__(self, lane: Lane, spool: Spool) -> None:
+        self.lane = lane
+        self._spool = spool
+        self._epoch: str | None = None
+        self._next = 1
+        self._highest = 0  # highest seq ever sent in this epoch, for the round trip
+        self._flight: deque[_InFlight] = deque()
+        self._flight_bytes = 0
+        self._probing = True
+        self._probe_at = 0.0
+        self._backoff = RESEND_FIRST_S
+        self._progress = 0.0
+        self._round_trip: float | None = None
+        self._gone_back: tuple[str, int, float] | None = None
+        self.last_sent = float("-inf")
+
+    def restart(self, now: float) -> None:
+        """Forget what is in flight and find out with one pack what the server has."""
+        self._clear()
+        self._backoff = RESEND_FIRST_S
+        self._start_probing(now, 0.0)
+
+    def _clear(self) -> None:
+        self._flight.clear()
+        self._flight_bytes = 0
+
+    def _start_probing(self, now: float, delay: float) -> None:
+        self._clear()
+        self._probing = True
+        self._probe_at = now + delay
+
+    # ---- sending
+
+    def outgoing(self, now: float, wall_ms: int) -> list[Send]:
+        epoch = self._spool.first_unreceipted(self.lane)
+        if epoch is None:
+            self._clear()
+            return []
+        if epoch.epoch != self._epoch:
+            self._epoch, self._highest, self._gone_back = epoch.epoch, 0, None
+            self._next = epoch.acked + 1
+            self._clear()
+            self._progress = self._probe_at = now
+        self._next = max(self._next, epoch.acked + 1)
+        if not self._probing and self._flight and now - self._progress >= RESEND_FIRST_S:
+            self._start_probing(now, 0.0)
+        if self._probing:
+            return self._probe(epoch, now, wall_ms)
+        return self._fill_window(epoch, now, wall_ms)
+
+    def _probe(self, epoch: Epoch, now: float, wall_ms: int) -> list[Send]:
+        if now < self._probe_at:
+            return []
+        self._clear()
+        self._next = epoch.acked + 1
+        self._gone_back = (epoch.epoch, epoch.acked, now)
+        sends = self._take(epoch, 1, now, wall_ms)
+        self._probe_at = now + self._backoff
+        self._backoff = min(self._backoff * 2, RESEND_MAX_S)
+        return sends
+
+    def _fill_window(self, epoch: Epoch, now: float, wall_ms: int) -> list[Send]:
+        room = WINDOW_PACKS - len(self._flight)
+        if room <= 0 or self._flight_bytes >= WINDOW_BYTES or self._next > epoch.last:
+            return []
+        if not self._flight:
+            self._progress = now  # the wait for a receipt begins with the first pack
+        return self._take(epoch, room, now, wall_ms)
+
+    def _take(self, epoch: Epoch, limit: int, now: float, wall_ms: int) -> list[Send]:
+        sends = []
+        for pack in self._spool.packs_from(epoch.epoch, self._next, limit):
+            if self._flight_bytes >= WINDOW_BYTES:
+                break
+            sends.append(
+                Send(
+                    "up", wire.encode_pack(epoch.epoch, pack.seq, epoch.oldest, wall_ms, pack.body)
+                )
+            )
+            first_time = pack.seq > self._highest
+            self._highest = max(self._highest, pack.seq)
+            self._flight.append(_InFlight(pack.seq, len(pack.body), now, first_time))
+            self._flight_bytes += len(pack.body)
+            self._next = pack.seq + 1
+            self.last_sent = now
+        return sends
+
+    def next_wakeup(self, now: float) -> float | None:
+        epoch = self._spool.first_unreceipted(self.lane)
+        if epoch is None:
+            return None
+        if self._probing:
+            return max(0.0, self._probe_at - now)
+        if epoch.epoch != self._epoch or (self._next <= epoch.last and self._has_room):
+            return 0.0
+        return max(0.0, self._progress + RESEND_FIRST_S - now)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._flight) < WINDOW_PACKS and self._flight_bytes < WINDOW_BYTES
+
+    # ---- receipts of this lane's epochs
+
+    def moved(self, epoch: str, seq: int, now: float) -> None:
+        """The receipt of ``epoch`` went forward to ``seq``: progress."""
+        if epoch != self._epoch:
+            return  # a status answer about another epoch says nothing of where this one stands
+        self._probing = False
+        self._backoff = RESEND_FIRST_S
+        self._progress = now
+        while self._flight and self._flight[0].seq <= seq:
+            done = self._flight.popleft()
+            self._flight_bytes -= done.size
+            if done.first_time and done.seq == seq:
+                sample, known = now - done.sent, self._round_trip
+                self._round_trip = sample if known is None else max(sample, known * 0.9)
+        self._next = max(self._next, seq + 1)
+
+    def refused(self, epoch: str, seq: int, now: float) -> None:
+        """A pack beyond ``seq`` + 1 was refused: go back, once per ``seq`` and round trip."""
+        if epoch != self._epoch or self._probing or not self._may_go_back(epoch, seq, now):
+            return
+        self._clear()
+        self._next = seq + 1
+        self._progress = now
+
+    def answered(self, epoch: str, seq: int, now: float) -> None:
+        """A receipt that moved nothing; while probing it says that the server is there: probe now."""
+        if self._probing and epoch == self._epoch and self._may_go_back(epoch, seq, now):
+            self._probe_at = now
+
+    def _may_go_back(self, epoch: str, seq: int, now: float) -> bool:
+        last = self._gone_back
+        trip = ROUND_TRIP_UNKNOWN_S if self._round_trip is None else self._round_trip
+        if last is not None and last[:2] == (epoch, seq) and now - last[2] < trip:
+            return False
+        self._gone_back = (epoch, seq, now)
+        return True
+
+    def quieted(self, now: float) -> None:
+        """The server takes nothing (``pending``, ``hold``): probe slowly."""
+        if not self._probing:
+            self._start_probing(now, self._backoff)
+
+
+class Link:
+    """One station's end of the link; feed it events, ask it what to publish.
+
+    ``now`` is monotonic seconds, ``wall_ms`` the UTC clock.
+    """
+
+    def __init__(
+        self,
+        station: str,
+        spool: Spool,
+        *,
+        session: str,
+        public_key: str,
+        sign: Callable[[bytes], str],
+        version: str,
+        rng: random.Random,
+    ) -> None:
+        self._station = station
+        self._spool = spool
+        self._session = session
+        self._public_key = public_key
+        self._sign = sign
+        self._version = version
+        self._rng = rng
+        # Tests first: a positive never waits behind a backlog of readings.
+        self._lanes = {lane: _LaneSender(lane, spool) for lane in (Lane.TESTS, Lane.READINGS)}
+        self._online = False
+        self._status_wanted = False
+        self._status_due = 0.0
+        self._status_sent = float("-inf")
+        self._listed: frozenset[str] = frozenset()  # epochs that the last status named
+        self._prune_due = 0.0
+        self.clock_offset_ms: int | None = None
+        self.last_receipt_ms: int | None = None
+        self.will = wire.encode_will(session)
+
+    def connected(self, now: float) -> None:
+        """A new connection: say who we are, then find out what the server has."""
+        self._online = True
+        self._status_wanted = True
+        self._status_sent = float("-inf")
+        for sender in self._lanes.values():
+            sender.restart(now)
+
+    def disconnected(self) -> None:
+        """The connection is gone; nothing is sent until the next."""
+        self._online = False
+
+    def goodbye(self, wall_ms: int, facts: Facts) -> Send:
+        """The last word of an orderly stop."""
+        return Send("status", self._status(wall_ms, facts, online=False), retain=True)
+
+    def outgoing(self, now: float, wall_ms: int, facts: Facts) -> list[Send]:
+        """Return what to publish now, in order."""
+        if now >= self._prune_due:
+            self._prune_due = now + PRUNE_EVERY_S
+            self._spool.prune(wall_ms)
+        if not self._online:
+            return []
+        sends = []
+        new_epoch = not self._listed.issuperset(self._spool.epochs)
+        if new_epoch or (self._status_due_in(now) <= 0):
+            sends.append(Send("status", self._status(wall_ms, facts), retain=True))
+            self._listed = frozenset(self._spool.epochs)
+            self._status_wanted = False
+            self._status_sent = now
+            self._status_due = now + STATUS_EVERY_S * self._rng.uniform(0.95, 1.05)
+        for sender in self._lanes.values():
+            sends += sender.outgoing(now, wall_ms)
+        return sends
+
+    def _status_due_in(self, now: float) -> float:
+        if self._status_wanted:
+            return max(0.0, self._status_sent + STATUS_AT_MOST_EVERY_S - now)
+        return self._status_due - now
+
+    def next_wakeup(self, now: float) -> float | None:
+        """Seconds until ``outgoing`` should be asked again without an event; None while offline."""
+        if not self._online:
+            return None
+        waits = [self._status_due_in(now), self._prune_due - now]
+        waits += [w for s in self._lanes.values() if (w := s.next_wakeup(now)) is not None]
+        return max(0.0, min(waits))
+
+    def _status(self, wall_ms: int, facts: Facts, *, online: bool = True) -> bytes:
+        lanes = self._spool.states()
+        signature = self._sign(wire.status_signing_bytes(self._station, self._session, lanes))
+        return wire.encode_status(
+            wire.Status(
+                online=online,
+                session=self._session,
+                sent_ms=wall_ms,
+                version=self._version,
+                queue=self._spool.queue_length(),
+                oldest_unreceipted_ms=self._spool.oldest_unreceipted_ms(),
+                disk_free=facts.disk_free,
+                clock_offset_ms=self.clock_offset_ms,
+                alarms=sorted({*self._spool.alarms, *facts.alarms}),
+                devices=facts.devices,
+                lanes=lanes,
+                key=self._public_key,
+                sig=signature,
+            )
+        )
+
+    # ---- receipts
+
+    def receipt(self, receipt: wire.Receipt, now: float, wall_ms: int) -> None:
+        """Take one receipt; those of epochs that the spool does not know, and of past stores, are ignored."""
+        epoch = self._spool.epochs.get(receipt.epoch)
+        if epoch is None or self._spool.is_superseded(receipt.store):
+            return
+        self.last_receipt_ms = wall_ms
+        self.clock_offset_ms = receipt.now_ms - wall_ms
+        if receipt.store != self._spool.store:
+            self._spool.new_store(receipt.store)
+            self._status_wanted = True
+            for sender in self._lanes.values():
+                sender.restart(now)
+        sender = self._lanes[epoch.lane]
+        if receipt.seq > epoch.last:
+            self._written_by_another(epoch, now, wall_ms)
+            return
+        if receipt.seq > epoch.acked:
+            self._spool.mark_receipted(epoch.epoch, receipt.seq)
+            sender.moved(epoch.epoch, receipt.seq, now)
+        elif receipt.seq < epoch.acked:
+            return
+        if receipt.state is not ReceiptState.OK:
+            sender.quieted(now)
+            # Answer a probe's ``pending`` with a status, but not a status's.
+            if receipt.state is ReceiptState.PENDING and sender.last_sent >= self._status_sent:
+                self._status_wanted = True
+        elif receipt.ahead:
+            sender.refused(epoch.epoch, receipt.seq, now)
+        else:
+            sender.answered(epoch.epoch, receipt.seq, now)
+
+    def _written_by_another(self, epoch: Epoch, now: float, wall_ms: int) -> None:
+        """Ingest has more of ``epoch`` than the spool ever held."""
+        if epoch.epoch == self._spool.current_epoch(epoch.lane):
+            self._spool.move_to_new_epoch(epoch.lane, wall_ms)
+            self._lanes[epoch.lane].restart(now)
+        elif epoch.acked < epoch.last:
+            self._spool.mark_receipted(epoch.epoch, epoch.last)
+            self._lanes[epoch.lane].moved(epoch.epoch, epoch.last, now)
+        self._spool.alarms.add("spool_restored")

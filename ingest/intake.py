@@ -1,0 +1,319 @@
+"""Which pack is taken, what is booked as lost, what is answered (pure; the rules of the edge link, format 1).
+
+Messages are offered in the order of arrival; nothing counts until ``Ledger.commit`` has made it durable, and the
+receipts come from that commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from gateway import keys, wire
+from gateway.wire import Receipt, ReceiptState, Status, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ingest.batch import TakenPack
+
+MAX_EPOCHS_IN_STATUS = 2000  # 90 days of ten restarts a day on two lanes
+
+
+class Outcome(StrEnum):
+    """What became of a pack."""
+
+    TAKEN = "taken"
+    DUPLICATE = "duplicate"
+    OUT_OF_ORDER = "out_of_order"
+    DAMAGED = "damaged"
+    PENDING = "pending"
+    HELD = "held"
+
+
+class LossReason(StrEnum):
+    """Why a range will never come."""
+
+    GAP = "gap"
+    CAP = "cap"
+    CORRUPT = "corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far an epoch is in the inbox, and whose it is (the key of the first valid status that listed it)."""
+
+    owner: str
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A pack to be written."""
+
+    station: str
+    epoch: str
+    seq: int
+    oldest: int
+    sent_ms: int
+    received_ms: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A range of packs booked as lost (``cap``, ``corrupt``) or gone (``gap``); ``readings`` is a bound, −1 unknown."""
+
+    station: str
+    epoch: str
+    from_seq: int
+    through_seq: int
+    readings: int
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A message that is no pack of ours; its bytes are kept, bounded in number and size."""
+
+    topic: str
+    field: str
+    reason: str
+    payload: bytes
+    received_ms: int
+
+
+@dataclass(slots=True)
+class Staged:
+    """What one commit writes."""
+
+    taken: list[Taken] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    damaged: list[Damaged] = field(default_factory=list)
+    watermarks: dict[tuple[str, str], Watermark] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.taken or self.losses or self.damaged or self.watermarks)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStatus:
+    """A live status or will that was accepted, for whoever shows stations."""
+
+    station: str
+    status: Status
+    received_ms: int
+    approved: bool
+
+
+class Ledger(Protocol):
+    """Where packs and watermarks are kept (the inbox)."""
+
+    def watermarks(self) -> dict[tuple[str, str], Watermark]:
+        """All watermarks by (station, epoch)."""
+        ...
+
+    def commit(self, staged: Staged) -> list[TakenPack]:
+        """Make ``staged`` durable in one transaction and return its packs with their places; or keep nothing, raise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One commit: what the consumers get, what is answered."""
+
+    packs: list[TakenPack]
+    losses: list[Loss]
+    receipts: list[tuple[str, Receipt]]
+    statuses: list[LiveStatus]
+
+
+class Approvals(Protocol):
+    """Who may deliver."""
+
+    def is_approved(self, station: str, key: str) -> bool:
+        """Whether ``key`` is the station's approved key."""
+        ...
+
+
+@dataclass(slots=True)
+class _Touched:
+    state: ReceiptState = ReceiptState.OK
+    ahead: bool = False
+
+
+class Intake:
+    """The rules, on one ordered stream of messages; ``store`` is the ULID of this server life."""
+
+    def __init__(self, ledger: Ledger, approvals: Approvals, *, store: str) -> None:
+        self._ledger = ledger
+        self._approvals = approvals
+        self._store = store
+        self._marks = ledger.watermarks()
+        self._staged = Staged()
+        self._touched: dict[tuple[str, str], _Touched] = {}
+        self._statuses: list[LiveStatus] = []
+        self._sessions: dict[str, str] = {}
+        self.hold = False
+        self.counts: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._counted: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+
+    # ---- offering
+
+    def pack(self, topic: str, payload: bytes, received_ms: int) -> Outcome:
+        """Offer a message from an ``up`` topic."""
+        outcome = self._pack(topic, payload, received_ms)
+        self._counted[outcome] += 1
+        return outcome
+
+    def _pack(self, topic: str, payload: bytes, received_ms: int) -> Outcome:
+        try:
+            station, _ = wire.split_topic(topic)
+            pack = wire.decode_pack(payload)
+        except WireError as exc:
+            self._staged.damaged.append(Damaged(topic, exc.field, str(exc), payload, received_ms))
+            return Outcome.DAMAGED
+        place = (station, pack.epoch)
+        touched = self._touched.setdefault(place, _Touched())
+        mark = self._mark(place)
+        if mark is None or not self._approvals.is_approved(station, mark.owner):
+            touched.state = ReceiptState.PENDING
+            return Outcome.PENDING
+        if self.hold:
+            touched.state = ReceiptState.HOLD
+            return Outcome.HELD
+        if pack.seq <= mark.last:
+            return Outcome.DUPLICATE
+        lost = wire.peek_lost(pack.body)
+        if lost is not None and lost.through != pack.seq:
+            lost = None  # a body that contradicts its header is an ordinary one, and will be quarantined
+        first = pack.seq if lost is None else min(lost.from_seq, pack.seq)
+        if pack.oldest > mark.last + 1:
+            mark = self._book_gap(place, mark, pack.oldest - 1, received_ms)
+        if first > mark.last + 1:
+            touched.ahead = True
+            return Outcome.OUT_OF_ORDER
+        if lost is not None:
+            self._staged.losses.append(
+                Loss(*place, mark.last + 1, pack.seq, lost.readings, lost.reason, received_ms)
+            )
+        self._advance(place, mark, pack.seq)
+        self._staged.taken.append(
+            Taken(*place, pack.seq, pack.oldest, pack.sent_ms, received_ms, pack.body)
+        )
+        return Outcome.TAKEN
+
+    def status(self, topic: str, payload: bytes, received_ms: int, *, retained: bool) -> None:
+        """Offer a message from a ``status`` topic; a retained copy proves nothing and is passed over."""
+        if retained:
+            return
+        try:
+            station, _ = wire.split_topic(topic)
+            status = wire.decode_status(payload)
+            if not status.online and not status.key:
+                self._will(station, status, received_ms)
+                return
+            self._check(station, status)
+        except WireError as exc:
+            self._staged.damaged.append(Damaged(topic, exc.field, str(exc), payload, received_ms))
+            return
+        self._sessions[station] = status.session
+        approved = self._approvals.is_approved(station, status.key)
+        for states in status.lanes.values():
+            for state in states:
+                self._listed(station, state, status.key, received_ms, approved=approved)
+        self._statuses.append(LiveStatus(station, status, received_ms, approved))
+
+    def _will(self, station: str, status: Status, received_ms: int) -> None:
+        if self._sessions.get(station) == status.session:
+            self._statuses.append(LiveStatus(station, status, received_ms, approved=True))
+
+    def _check(self, station: str, status: Status) -> None:
+        if sum(map(len, status.lanes.values())) > MAX_EPOCHS_IN_STATUS:
+            raise WireError("status.lanes", f"lists more than {MAX_EPOCHS_IN_STATUS} epochs")
+        for states in status.lanes.values():
+            for state in states:
+                if not (wire.is_ulid(state.epoch) and 1 <= state.oldest <= state.last + 1):
+                    raise WireError(
+                        "status.lanes", f"epoch {state.epoch!r} needs 1 ≤ oldest ≤ last+1"
+                    )
+        message = wire.status_signing_bytes(station, status.session, status.lanes)
+        if not keys.verify(status.key, status.sig, message):
+            raise WireError("status.sig", "does not match the key and the epochs listed")
+
+    def _listed(
+        self,
+        station: str,
+        state: wire.EpochState,
+        key: str,
+        received_ms: int,
+        *,
+        approved: bool,
+    ) -> None:
+        place = (station, state.epoch)
+        touched = self._touched.setdefault(place, _Touched())
+        mark = self._mark(place)
+        if mark is None:
+            mark = self._staged.watermarks[place] = Watermark(key, 0)
+        if not self._approvals.is_approved(station, mark.owner):
+            touched.state = ReceiptState.PENDING
+        elif approved and state.oldest > mark.last + 1:
+            self._book_gap(place, mark, state.oldest - 1, received_ms)
+
+    def answer_again(self, station: str) -> None:
+        """Give every epoch of ``station`` a receipt with the next commit (its key was just approved)."""
+        for place in [p for p in {*self._marks, *self._staged.watermarks} if p[0] == station]:
+            self._touched.setdefault(place, _Touched())
+
+    # ---- staging
+
+    def _mark(self, place: tuple[str, str]) -> Watermark | None:
+        return self._staged.watermarks.get(place) or self._marks.get(place)
+
+    def _advance(self, place: tuple[str, str], mark: Watermark, last: int) -> Watermark:
+        moved = self._staged.watermarks[place] = Watermark(mark.owner, last)
+        return moved
+
+    def _book_gap(
+        self, place: tuple[str, str], mark: Watermark, through: int, received_ms: int
+    ) -> Watermark:
+        self._staged.losses.append(
+            Loss(*place, mark.last + 1, through, -1, LossReason.GAP, received_ms)
+        )
+        return self._advance(place, mark, through)
+
+    # ---- committing
+
+    def commit(self, now_ms: int) -> Committed:
+        """Make all that was offered durable; return it with the receipts by station and the live statuses.
+
+        When the ledger raises, nothing of it counts: watermarks and counters stay, and no receipt is given.
+        """
+        staged, touched, statuses = self._staged, self._touched, self._statuses
+        counted = self._counted
+        self._staged, self._touched, self._statuses = Staged(), {}, []
+        self._counted = dict.fromkeys(Outcome, 0)
+        packs = self._ledger.commit(staged) if staged else []
+        self._marks.update(staged.watermarks)
+        for outcome, count in counted.items():
+            self.counts[outcome] += count
+        return Committed(packs, staged.losses, list(self._receipts(touched, now_ms)), statuses)
+
+    def _receipts(
+        self, touched: dict[tuple[str, str], _Touched], now_ms: int
+    ) -> Iterable[tuple[str, Receipt]]:
+        for place, answer in touched.items():
+            mark = self._marks.get(place)
+            yield (
+                place[0],
+                Receipt(
+                    epoch=place[1],
+                    seq=0 if mark is None else mark.last,
+                    store=self._store,
+                    now_ms=now_ms,
+                    state=answer.state,
+                    ahead=answer.ahead,
+                ),
+            )

@@ -1,0 +1,374 @@
+"""Edge and ingest logic together under everything a county does to a link (DESIGN §3).
+
+The real spool, link, intake and inbox run on databases in memory; the network, the clocks and the crashes are the test's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sqlite3
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from ulid import ULID
+
+from gateway import keys, wire
+from gateway.link import Facts, Link
+from gateway.spool import Spool
+from gateway.wire import Lane
+from ingest.inbox import Inbox
+from ingest.intake import Intake
+
+STATION = "hl-001"
+CAP_BYTES = 6_000
+START_MS = 1_770_000_000_000
+CALM_S = 1_800.0
+SENDS_IN_CALM = 6  # per pack once faults have ended: one probe, one window, what a restart of the calm may repeat
+
+KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+
+def memory_copy(image: bytes | None = None) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if image is not None:
+        connection.deserialize(image)
+    return connection
+
+
+@dataclass
+class Message:
+    """Something on its way."""
+
+    leaf: str
+    payload: bytes
+
+
+@dataclass
+class Gateway:
+    """One agent: its disk, its process, its side of the network."""
+
+    key: Ed25519PrivateKey
+    seed: int
+    db: sqlite3.Connection = field(default_factory=memory_copy)
+    online: bool = False
+    up: list[Message] = field(default_factory=list)
+    down: list[bytes] = field(default_factory=list)
+    sent: dict[tuple[str, int], int] = field(default_factory=dict)
+    restored: bool = False
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.spool = Spool(self.db, cap_bytes=CAP_BYTES, new_id=lambda: str(ULID()))
+        self.link = Link(
+            STATION,
+            self.spool,
+            session=str(ULID()),
+            public_key=keys.public_text(self.key),
+            sign=lambda message: keys.sign(self.key, message),
+            version="1",
+            rng=random.Random(self.seed),
+        )
+        self.online = False
+
+    def crash(self, image: bytes | None = None) -> None:
+        """Lose the process, keep (or go back to) the disk."""
+        image = self.db.serialize() if image is None else image
+        self.db.close()
+        self.db = memory_copy(image)
+        self.start()
+
+    def pump(self, now: float) -> None:
+        for send in self.link.outgoing(now, wall(now), Facts()):
+            self.up.append(Message(send.leaf, send.payload))
+            if send.leaf == "up":
+                pack = wire.decode_pack(send.payload)
+                place = (pack.epoch, pack.seq)
+                self.sent[place] = self.sent.get(place, 0) + 1
+
+
+class Approvals:
+    """Who may deliver, as the model says."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def is_approved(self, station: str, key: str) -> bool:
+        return station == STATION and key in self.keys
+
+
+def wall(now: float) -> int:
+    return START_MS + int(now * 1000)
+
+
+class LinkModel(RuleBasedStateMachine):
+    """One station, its gateway, an intruder with the same code, one server."""
+
+    @initialize(seed=st.integers(0, 2**16))
+    def begin(self, seed: int) -> None:
+        self.now = 0.0
+        self.gateway = Gateway(KEY, seed)
+        self.intruder = Gateway(OTHER_KEY, seed + 1)
+        self.approvals = Approvals()
+        self.bodies: dict[tuple[str, int], bytes] = {}  # what the gateway spooled, by place
+        self.foreign: set[bytes] = set()  # bodies of the intruder
+        self.counter = itertools.count()
+        self.edge_copy: bytes | None = None
+        self.server_copy: bytes | None = None
+        self.inbox_db = memory_copy()
+        self.start_server()
+
+    def start_server(self) -> None:
+        self.inbox = Inbox(self.inbox_db, self.inbox_db)
+        self.intake = Intake(self.inbox, self.approvals, store=str(ULID()))
+
+    def teardown(self) -> None:
+        if hasattr(self, "gateway"):
+            self.calm()
+            for db in (self.gateway.db, self.intruder.db, self.inbox_db):
+                db.close()
+
+    # ---- the gateway
+
+    @rule(
+        lane=st.sampled_from(list(Lane)),
+        size=st.integers(20, 900),
+        records=st.integers(1, 100),
+        intruder=st.booleans(),
+    )
+    def spool_a_pack(self, lane: Lane, size: int, records: int, intruder: bool) -> None:  # noqa: FBT001
+        agent = self.intruder if intruder else self.gateway
+        body = f'{{"readings":[{next(self.counter)}],"pad":"{"x" * size}"}}'.encode()
+        agent.spool.append(lane, body, records, wall(self.now))
+        epoch = agent.spool.current_epoch(lane)
+        assert epoch is not None
+        if intruder:
+            self.foreign.add(body)
+        else:
+            self.bodies[epoch, agent.spool.epochs[epoch].last] = body
+        agent.pump(self.now)
+
+    @rule(intruder=st.booleans())
+    def connect(self, intruder: bool) -> None:  # noqa: FBT001
+        agent = self.intruder if intruder else self.gateway
+        agent.online = True
+        agent.link.connected(self.now)
+        agent.pump(self.now)
+
+    @precondition(lambda self: self.gateway.online)
+    @rule()
+    def cut(self) -> None:
+        self.gateway.online = False
+        self.gateway.link.disconnected()
+
+    @rule()
+    def kill_the_gateway(self) -> None:
+        self.gateway.crash()
+
+    @rule()
+    def copy_the_spool(self) -> None:
+        self.edge_copy = self.gateway.db.serialize()
+
+    @precondition(lambda self: self.edge_copy is not None)
+    @rule()
+    def restore_an_older_spool(self) -> None:
+        self.gateway.crash(self.edge_copy)
+        self.gateway.restored = True
+
+    @rule(pick=st.randoms(use_true_random=False))
+    def damage_a_spooled_body(self, pick: random.Random) -> None:
+        rows = self.gateway.db.execute("SELECT id, body FROM packs WHERE lost = 0").fetchall()
+        if rows:
+            row_id, body = pick.choice(rows)
+            self.gateway.db.execute(
+                "UPDATE packs SET body = ? WHERE id = ?", (body[:-1] + b"?", row_id)
+            )
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.1, 5.1, 12.0, 61.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.gateway.pump(self.now)
+        self.intruder.pump(self.now)
+
+    # ---- the network
+
+    @rule(pick=st.randoms(use_true_random=False), fate=st.sampled_from(["drop", "twice", "damage", "late"]))
+    def trouble_upwards(self, pick: random.Random, fate: str) -> None:
+        queue = self.gateway.up
+        if not queue:
+            return
+        message = queue.pop(pick.randrange(len(queue)))
+        if fate == "twice":
+            queue += [message, message]
+        elif fate == "damage":
+            self.receive(Message(message.leaf, message.payload[:-1] + b"?"))
+        elif fate == "late":
+            queue.append(message)
+
+    @rule(pick=st.randoms(use_true_random=False), fate=st.sampled_from(["drop", "twice", "late"]))
+    def trouble_downwards(self, pick: random.Random, fate: str) -> None:
+        queue = self.gateway.down
+        if not queue:
+            return
+        payload = queue.pop(pick.randrange(len(queue)))
+        if fate != "drop":
+            queue += [payload, payload] if fate == "twice" else [payload]
+
+    @rule(count=st.integers(1, 40))
+    def server_gets(self, count: int) -> None:
+        for agent in (self.gateway, self.intruder):
+            for _ in range(min(count, len(agent.up))):
+                self.receive(agent.up.pop(0))
+        self.server_commits()
+
+    @rule(count=st.integers(1, 40))
+    def gateways_get(self, count: int) -> None:
+        for agent in (self.gateway, self.intruder):
+            for _ in range(min(count, len(agent.down))):
+                payload = agent.down.pop(0)
+                if agent.online:
+                    agent.link.receipt(wire.decode_receipt(payload), self.now, wall(self.now))
+            agent.pump(self.now)
+
+    def receive(self, message: Message) -> None:
+        topic = wire.topic(STATION, message.leaf)
+        if message.leaf == "up":
+            self.intake.pack(topic, message.payload, wall(self.now))
+        else:
+            self.intake.status(topic, message.payload, wall(self.now), retained=False)
+
+    def server_commits(self) -> None:
+        committed = self.intake.commit(wall(self.now))
+        for _, receipt in committed.receipts:
+            for agent in (self.gateway, self.intruder):
+                agent.down.append(wire.encode_receipt(receipt))
+        if not self.gateway.restored:
+            self.check_that_only_dropped_packs_are_booked(committed.losses)
+
+    def check_that_only_dropped_packs_are_booked(self, losses: list) -> None:
+        for loss in losses:
+            held = self.gateway.db.execute(
+                "SELECT seq FROM packs WHERE epoch = ? AND lost = 0 AND seq BETWEEN ? AND ?",
+                (loss.epoch, loss.from_seq, loss.through_seq),
+            ).fetchall()
+            assert not held, f"booked as {loss.reason} while the spool holds {held}"
+
+    # ---- the server
+
+    @rule()
+    def approve(self) -> None:
+        self.approvals.keys.add(keys.public_text(KEY))
+        self.intake.answer_again(STATION)
+
+    @rule()
+    def kill_the_server(self) -> None:
+        image = self.inbox_db.serialize()
+        self.inbox_db.close()
+        self.inbox_db = memory_copy(image)
+        self.start_server()
+
+    @rule()
+    def back_up_the_server(self) -> None:
+        self.server_copy = self.inbox_db.serialize()
+
+    @precondition(lambda self: self.server_copy is not None)
+    @rule()
+    def restore_an_older_server(self) -> None:
+        self.inbox_db.close()
+        self.inbox_db = memory_copy(self.server_copy)
+        self.start_server()
+
+    @rule(hold=st.booleans())
+    def overload(self, hold: bool) -> None:  # noqa: FBT001
+        self.intake.hold = hold
+
+    # ---- what must always be true
+
+    @invariant()
+    def every_epoch_is_covered_once(self) -> None:
+        if not hasattr(self, "inbox"):
+            return
+        for (station, epoch), mark in self.inbox.watermarks().items():
+            assert station == STATION
+            covered: list[int] = []
+            rows = self.inbox_db.execute("SELECT seq, body FROM packs WHERE epoch = ?", (epoch,))
+            for seq, _ in rows.fetchall():
+                pack = self.inbox.pack(STATION, epoch, seq)
+                assert pack is not None
+                assert pack.body not in self.foreign
+                if wire.peek_lost(pack.body) is None:
+                    assert pack.body == self.bodies[epoch, seq]
+                    covered.append(seq)
+            for loss in self.inbox.losses():
+                if loss.epoch == epoch:
+                    covered += range(loss.from_seq, loss.through_seq + 1)
+            assert sorted(covered) == list(range(1, mark.last + 1))
+
+    @invariant()
+    def nothing_receipted_is_missing(self) -> None:
+        if not hasattr(self, "inbox") or self.gateway.spool.store != self.intake._store:
+            return
+        marks = self.inbox.watermarks()
+        for epoch in self.gateway.spool.epochs.values():
+            if epoch.acked:
+                assert epoch.acked <= marks[STATION, epoch.epoch].last
+
+    @invariant()
+    def the_spool_holds_one_run(self) -> None:
+        if not hasattr(self, "gateway"):
+            return
+        for epoch in self.gateway.spool.epochs.values():
+            rows = self.gateway.db.execute(
+                "SELECT from_seq, seq FROM packs WHERE epoch = ? ORDER BY seq", (epoch.epoch,)
+            ).fetchall()
+            following = epoch.oldest
+            for first, last in rows:
+                assert first == following
+                following = last + 1
+            assert following == epoch.last + 1
+            assert len(rows) == epoch.packs
+        images = Spool(
+            memory_copy(self.gateway.db.serialize()), cap_bytes=CAP_BYTES, new_id=lambda: ""
+        )
+        assert images._bytes == self.gateway.spool._bytes <= CAP_BYTES + 200
+        images.close()
+
+    # ---- the end: faults stop, everything must arrive
+
+    def calm(self) -> None:
+        self.approvals.keys.add(keys.public_text(KEY))
+        self.intake.hold = False
+        for agent in (self.gateway, self.intruder):
+            agent.online = True
+            agent.link.connected(self.now)
+            agent.sent.clear()
+        end = self.now + CALM_S
+        while self.now < end:
+            for agent in (self.gateway, self.intruder):
+                agent.pump(self.now)
+                while agent.up:
+                    self.receive(agent.up.pop(0))
+            self.server_commits()
+            for agent in (self.gateway, self.intruder):
+                while agent.down:
+                    agent.link.receipt(wire.decode_receipt(agent.down.pop(0)), self.now, wall(self.now))
+            waits = [a.link.next_wakeup(self.now) for a in (self.gateway, self.intruder)]
+            self.now += max(0.02, min(w for w in waits if w is not None))
+        assert self.gateway.spool.queue_length() == 0, "a lane has stalled"
+        assert max(self.gateway.sent.values(), default=0) <= SENDS_IN_CALM
+        self.every_epoch_is_covered_once()
+        self.nothing_receipted_is_missing()
+
+
+LinkModel.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestLinkModel = LinkModel.TestCase
