@@ -1,5 +1,5 @@
 """Dashboards: the HTTP API, the live stream and the pages.
 
-Read ``app.py`` first: it names every router. ``sources.py`` says what a server must hand over, ``access.py`` who may read
-and write, ``live.py`` how the stream stays without gaps. The pages are built by npm from ``web/`` into ``static/``.
+Read ``app.py`` first: it names every router. ``sources.py`` says what a server must hand over, ``access.py`` who may
+read and write, ``live.py`` how the stream stays without gaps. Pages: npm builds ``web/`` into ``static/``.
 """

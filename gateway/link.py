@@ -292,6 +292,7 @@ class Link:
 
     def _status(self, wall_ms: int, facts: Facts, *, online: bool = True) -> bytes:
         lanes = self._spool.states()
+        oldest_ms = self._spool.oldest_unreceipted_ms()
         signature = self._sign(wire.status_signing_bytes(self._station, self._session, lanes))
         return wire.encode_status(
             wire.Status(
@@ -300,7 +301,7 @@ class Link:
                 sent_ms=wall_ms,
                 version=self._version,
                 queue=self._spool.queue_length(),
-                oldest_unreceipted_ms=self._spool.oldest_unreceipted_ms(),
+                oldest_unreceipted_ms=None if oldest_ms is None else max(0, wall_ms - oldest_ms),
                 disk_free=facts.disk_free,
                 clock_offset_ms=self.clock_offset_ms,
                 alarms=sorted({*self._spool.alarms, *facts.alarms}),

@@ -298,7 +298,10 @@ class DeviceSeen(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What an agent says of itself at each connect and every 60 s; the will has only ``online`` and ``session``."""
+    """What an agent says of itself at each connect and every 60 s; the will has only ``online`` and ``session``.
+
+    ``queue`` counts packs without receipt, ``oldest_unreceipted_ms`` is the age of the oldest.
+    """
 
     online: bool
     session: str

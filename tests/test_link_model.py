@@ -24,7 +24,7 @@ from ingest.inbox import Inbox
 from ingest.intake import Intake
 
 STATION = "hl-001"
-CAP_BYTES = 6_000
+CAP_BYTES = 10_000
 START_MS = 1_770_000_000_000
 CALM_S = 1_800.0
 SENDS_IN_CALM = 6  # per pack once faults have ended: one probe, one window, what a restart of the calm may repeat
@@ -109,8 +109,8 @@ def wall(now: float) -> int:
 class LinkModel(RuleBasedStateMachine):
     """One station, its gateway, an intruder with the same code, one server."""
 
-    @initialize(seed=st.integers(0, 2**16))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 2**16), approved=st.sampled_from([True, True, True, False]))
+    def begin(self, seed: int, approved: bool) -> None:  # noqa: FBT001
         self.now = 0.0
         self.gateway = Gateway(KEY, seed)
         self.intruder = Gateway(OTHER_KEY, seed + 1)
@@ -122,6 +122,9 @@ class LinkModel(RuleBasedStateMachine):
         self.server_copy: bytes | None = None
         self.inbox_db = memory_copy()
         self.start_server()
+        if approved:
+            self.approve()
+        self.connect(intruder=False)
 
     def start_server(self) -> None:
         self.inbox = Inbox(self.inbox_db, self.inbox_db)
@@ -137,20 +140,20 @@ class LinkModel(RuleBasedStateMachine):
 
     @rule(
         lane=st.sampled_from(list(Lane)),
-        size=st.integers(20, 900),
-        records=st.integers(1, 100),
-        intruder=st.booleans(),
+        sizes=st.lists(st.sampled_from([20, 60, 200, 900]), min_size=1, max_size=12),
+        intruder=st.sampled_from([False, False, False, True]),
     )
-    def spool_a_pack(self, lane: Lane, size: int, records: int, intruder: bool) -> None:  # noqa: FBT001
+    def spool_packs(self, lane: Lane, sizes: list[int], intruder: bool) -> None:  # noqa: FBT001
         agent = self.intruder if intruder else self.gateway
-        body = f'{{"readings":[{next(self.counter)}],"pad":"{"x" * size}"}}'.encode()
-        agent.spool.append(lane, body, records, wall(self.now))
-        epoch = agent.spool.current_epoch(lane)
-        assert epoch is not None
-        if intruder:
-            self.foreign.add(body)
-        else:
-            self.bodies[epoch, agent.spool.epochs[epoch].last] = body
+        for size in sizes:
+            body = f'{{"readings":[{next(self.counter)}],"pad":"{"x" * size}"}}'.encode()
+            agent.spool.append(lane, body, 1, wall(self.now))
+            epoch = agent.spool.current_epoch(lane)
+            assert epoch is not None
+            if intruder:
+                self.foreign.add(body)
+            else:
+                self.bodies[epoch, agent.spool.epochs[epoch].last] = body
         agent.pump(self.now)
 
     @rule(intruder=st.booleans())
@@ -180,11 +183,11 @@ class LinkModel(RuleBasedStateMachine):
         self.gateway.crash(self.edge_copy)
         self.gateway.restored = True
 
-    @rule(pick=st.randoms(use_true_random=False))
-    def damage_a_spooled_body(self, pick: random.Random) -> None:
+    @rule(seed=st.integers(0, 2**16))
+    def damage_a_spooled_body(self, seed: int) -> None:
         rows = self.gateway.db.execute("SELECT id, body FROM packs WHERE lost = 0").fetchall()
         if rows:
-            row_id, body = pick.choice(rows)
+            row_id, body = random.Random(seed).choice(rows)
             self.gateway.db.execute(
                 "UPDATE packs SET body = ? WHERE id = ?", (body[:-1] + b"?", row_id)
             )
@@ -197,27 +200,62 @@ class LinkModel(RuleBasedStateMachine):
 
     # ---- the network
 
-    @rule(pick=st.randoms(use_true_random=False), fate=st.sampled_from(["drop", "twice", "damage", "late"]))
-    def trouble_upwards(self, pick: random.Random, fate: str) -> None:
-        queue = self.gateway.up
-        if not queue:
-            return
-        message = queue.pop(pick.randrange(len(queue)))
-        if fate == "twice":
-            queue += [message, message]
-        elif fate == "damage":
-            self.receive(Message(message.leaf, message.payload[:-1] + b"?"))
-        elif fate == "late":
-            queue.append(message)
+    @rule(
+        seed=st.integers(0, 2**16),
+        fate=st.sampled_from(["drop", "twice", "damage", "late"]),
+        share=st.sampled_from([0.1, 0.3, 1.0]),
+    )
+    def trouble_upwards(self, seed: int, fate: str, share: float) -> None:
+        pick = random.Random(seed)
+        messages, self.gateway.up = self.gateway.up, []
+        late = []
+        for message in messages:
+            if pick.random() > share:
+                self.gateway.up.append(message)
+            elif fate == "twice":
+                self.gateway.up += [message, message]
+            elif fate == "damage":
+                self.receive(Message(message.leaf, message.payload[:-1] + b"?"))
+            elif fate == "late":
+                late.append(message)
+        self.gateway.up += late
 
-    @rule(pick=st.randoms(use_true_random=False), fate=st.sampled_from(["drop", "twice", "late"]))
-    def trouble_downwards(self, pick: random.Random, fate: str) -> None:
-        queue = self.gateway.down
-        if not queue:
-            return
-        payload = queue.pop(pick.randrange(len(queue)))
-        if fate != "drop":
-            queue += [payload, payload] if fate == "twice" else [payload]
+    @rule(
+        seed=st.integers(0, 2**16),
+        fate=st.sampled_from(["drop", "twice", "late"]),
+        share=st.sampled_from([0.3, 1.0]),
+    )
+    def trouble_downwards(self, seed: int, fate: str, share: float) -> None:
+        pick = random.Random(seed)
+        payloads, self.gateway.down = self.gateway.down, []
+        late = []
+        for payload in payloads:
+            if pick.random() > share:
+                self.gateway.down.append(payload)
+            elif fate == "twice":
+                self.gateway.down += [payload, payload]
+            elif fate == "late":
+                late.append(payload)
+        self.gateway.down += late
+
+    @rule(lane=st.sampled_from(list(Lane)), count=st.integers(1, 40), rounds=st.integers(1, 6))
+    def ordinary_traffic(self, lane: Lane, count: int, rounds: int) -> None:
+        self.spool_packs(lane=lane, sizes=[20] * count, intruder=False)
+        self.all_is_well(rounds=rounds)
+
+    @rule(lane=st.sampled_from(list(Lane)), count=st.integers(3, 40), seed=st.integers(0, 2**16))
+    def traffic_on_a_bad_line(self, lane: Lane, count: int, seed: int) -> None:
+        self.spool_packs(lane=lane, sizes=[60] * count, intruder=False)
+        self.trouble_upwards(seed=seed, fate="drop", share=0.3)
+        self.all_is_well(rounds=1)
+
+    @rule(rounds=st.integers(1, 6))
+    def all_is_well(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.server_gets(40)
+            self.gateways_get(200)
+            self.now += 0.05
+            self.gateway.pump(self.now)
 
     @rule(count=st.integers(1, 40))
     def server_gets(self, count: int) -> None:
@@ -283,7 +321,7 @@ class LinkModel(RuleBasedStateMachine):
         self.inbox_db = memory_copy(self.server_copy)
         self.start_server()
 
-    @rule(hold=st.booleans())
+    @rule(hold=st.sampled_from([False, False, True]))
     def overload(self, hold: bool) -> None:  # noqa: FBT001
         self.intake.hold = hold
 

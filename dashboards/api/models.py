@@ -1,0 +1,471 @@
+"""Shapes of requests and replies under ``/api/v1``; times ``*_ms`` are UTC milliseconds."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+VerdictName = Literal["pass", "exceed", "suspect", "undetermined", "invalid"]
+StationState = Literal["online", "stale", "offline", "never"]
+KeyState = Literal["approved", "pending", "none"]
+
+Ms = Annotated[int, Field(description="UTC milliseconds since 1970")]
+Station = Annotated[str, Field(description="Station code")]
+Unit = Annotated[str, Field(description="UCUM code")]
+MAX_NAME = 60  # with the key's id behind it, what the alert's log takes for an actor
+Json = dict[str, object]
+
+
+class Shape(BaseModel):
+    """Strict: no coercion, no unknown field, no NaN or infinity."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class ErrorReply(Shape):
+    """What went wrong, in words; the parameter is named."""
+
+    detail: str
+
+
+# ---------------------------------------------------------------- overview
+
+
+class Overview(Shape):
+    """The numbers of the first page."""
+
+    tests_today: int = Field(description="Tests with a test time on today's date in Asia/Shanghai")
+    suspects_open: int = Field(description="Alerts suspected or with a re-test ordered")
+    exceedances_open: int = Field(description="Alerts confirmed, handed over or in enforcement")
+    stations_online: int = Field(description="Stations whose last beat is at most 180 s old")
+    stations_total: int
+    pass_rate_rapid: float | None = Field(
+        description="0…1 of today's inhibition and qualitative tests: pass / (pass + suspect + exceed), "
+        "of repeats the last attempt; null without tests"
+    )
+    pass_rate_quantitative: float | None = Field(
+        description="The same of today's quantitative tests, never added to the rapid rate"
+    )
+    readings_total: int = Field(description="Readings in the store")
+    generated_at: str = Field(description="RFC 3339, Asia/Shanghai")
+
+
+# ---------------------------------------------------------------- stations
+
+
+class StationRow(Shape):
+    """A station with its state."""
+
+    code: Station
+    name: str
+    name_en: str
+    station_type: str
+    region_code: str = Field(description="6 county, 9 township or 12 village digits")
+    region_name: str
+    region_name_en: str
+    lon: float | None = Field(description="Degrees, WGS 84")
+    lat: float | None = Field(description="Degrees, WGS 84")
+    base_name: str
+    state: StationState = Field(description="online ≤ 180 s since the last beat, stale ≤ 24 h")
+    seen_ms: Ms | None
+    key_state: KeyState = Field(description="Whether a gateway key is approved for the station")
+    queue: int = Field(description="Packs waiting at the edge, as it last said")
+    oldest_unreceipted_ms: int | None = Field(description="Milliseconds, as the edge last said")
+    clock_offset_ms: int | None = Field(
+        description="Clock of the edge, milliseconds from the server's"
+    )
+    version: str = Field(description="Version of the agent")
+    devices_ok: int
+    devices_total: int
+    open_alerts: int
+    lost: int = Field(description="Readings lost at the edge (cap, corrupt), upper bound")
+    gaps: int = Field(description="Runs of packs that never came and that no edge explained")
+    alarms: list[str]
+
+
+class StationList(Shape):
+    """All stations, by code."""
+
+    stations: list[StationRow]
+
+
+class SeriesRow(Shape):
+    """The last reading of a series."""
+
+    indicator: str
+    name_zh: str
+    name_en: str
+    unit: Unit
+    decimals: int
+    t_ms: Ms
+    v: float | None
+    q: int = Field(description="QARTOD: 1 pass, 2 not evaluated, 3 suspect, 4 fail, 9 missing")
+    count: int = Field(description="Readings stored")
+
+
+class DeviceRow(Shape):
+    """A device with the series that it yields."""
+
+    path: str
+    name: str
+    model: str
+    serial_no: str
+    plot_id: str | None
+    plot_name: str | None
+    seen_ms: Ms | None
+    ok: bool
+    series: list[SeriesRow]
+
+
+class LossRow(Shape):
+    """A run of packs that never came."""
+
+    epoch: str
+    from_seq: int
+    through_seq: int
+    readings: int = Field(description="Upper bound; -1 when nobody knows")
+    reason: Literal["gap", "cap", "corrupt"]
+    at_ms: Ms
+
+
+class KeyRow(Shape):
+    """A gateway key that spoke for the station."""
+
+    key: str = Field(description="Base64 of the ed25519 public key")
+    state: Literal["pending", "approved", "refused"]
+    first_seen_ms: Ms
+
+
+class StationDetail(StationRow):
+    """One station with its devices, losses and keys."""
+
+    devices: list[DeviceRow]
+    losses: list[LossRow]
+    keys: list[KeyRow]
+
+
+class ApproveKey(Shape):
+    """The gateway key to approve."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+# ---------------------------------------------------------------- readings
+
+Point = Annotated[
+    tuple[int, float | None, int, int],
+    Field(
+        description="[t_ms, v, q, flags]: v null when missing; flags: 1 late, 2 clock suspect, 4 out of order, "
+        "8 bad reading, 16 outside the physical range"
+    ),
+]
+
+
+class LimitRow(Shape):
+    """A limit that held from ``from_ms`` to ``to_ms``."""
+
+    standard: str
+    clause: str
+    level: str
+    comparator: str
+    limit: float
+    unit: Unit
+    verified: bool = Field(description="False: not yet checked against the printed standard (待核)")
+    conditions: dict[str, str | float | None] = Field(description="What picked this limit")
+    from_ms: Ms
+    to_ms: Ms
+
+
+class Readings(Shape):
+    """A series between two times, with its limits."""
+
+    station: Station
+    device: str
+    indicator: str
+    name_zh: str
+    name_en: str
+    unit: Unit
+    decimals: int
+    start_ms: Ms
+    end_ms: Ms
+    total: int = Field(description="Readings in the range")
+    returned: int = Field(description="Points in this reply")
+    downsampling: Literal["none", "min_max"] = Field(
+        description="min_max: of each bucket of time the lowest and the highest reading are kept, with their flags"
+    )
+    points: list[Point]
+    limits: list[LimitRow]
+
+
+# ---------------------------------------------------------------- tests
+
+
+class TestRow(Shape):
+    """One rapid-test result with our verdict."""
+
+    __test__ = False  # not a pytest class
+
+    record_id: str
+    station: Station
+    station_name: str
+    station_name_en: str
+    device: str
+    tested_ms: Ms
+    received_ms: Ms
+    sample_no: str
+    product_name: str
+    parameter: str
+    parameter_zh: str
+    parameter_en: str
+    method: str
+    method_standard: str
+    result_kind: str = Field(
+        description="quantitative, qualitative, inhibition, or empty when not known"
+    )
+    value: str | None = Field(description="Decimal as text, as measured")
+    unit: Unit
+    value_text: str = Field(description="What the instrument sent")
+    screen_result: str = Field(description="negative, positive, doubtful, invalid, or empty")
+    device_verdict: str = Field(description="What the instrument said")
+    verdict: VerdictName = Field(description="Ours, recomputed")
+    severity: str = Field(description="info, warning, major or critical")
+    reason: str
+    findings: list[Json] = Field(description="Every limit compared, with its citation")
+    flags: list[str]
+    incomplete: bool = Field(description="Fields that the law asks for are missing")
+    source: str = Field(description="device, app, typed or imported")
+    attempt: int = Field(description="0 first, 1… repeat")
+    subject: str
+    alert_id: str | None
+
+
+class TestList(Shape):
+    """Tests, newest first."""
+
+    __test__ = False
+
+    tests: list[TestRow]
+    next: str | None = Field(description="Give it as ``before`` for the next page; null at the end")
+
+
+# ---------------------------------------------------------------- alerts
+
+
+class Citation(Shape):
+    """The limit or rule that was broken, frozen with the alert; fields are null where a rule has none."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    standard: str | None = None
+    title_zh: str | None = None
+    clause: str | None = None
+    level: str | None = None
+    comparator: str | None = None
+    limit: float | str | None = None
+    unit: str | None = None
+    exceeded: bool | None = None
+    ratio: float | None = Field(default=None, description="value / limit")
+    conditions: Json = Field(default_factory=dict)
+    verified: bool | None = Field(default=None, description="False: 待核")
+    limit_version: str | None = None
+
+
+class AlertRow(Shape):
+    """One alert as it stands."""
+
+    alert_id: str
+    kind: str = Field(description="limit, test, or a technical kind")
+    rule_id: str
+    state: str
+    seq: int = Field(description="Grows by one with each transition")
+    severity: str = Field(description="info, warning, major or critical")
+    certainty: str = Field(description="sensor, screening or confirmatory")
+    station: Station
+    station_name: str
+    station_name_en: str
+    region_code: str
+    device: str
+    plot_id: str
+    plot_name: str
+    indicator: str = Field(description="Indicator code, or the parameter of a test")
+    indicator_zh: str
+    indicator_en: str
+    product_name: str
+    sample_no: str
+    value: float | None
+    unit: Unit
+    citation: Citation
+    first_seen_ms: Ms
+    last_seen_ms: Ms
+    occurrence_count: int
+    acked_by: str
+    acked_ms: Ms | None
+    flags: list[str]
+    raised_ms: Ms
+    changed_ms: Ms
+
+
+class AlertList(Shape):
+    """Alerts, newest first."""
+
+    alerts: list[AlertRow]
+    next: str | None = Field(description="Give it as ``before`` for the next page; null at the end")
+
+
+class TransitionRow(Shape):
+    """One step in the life of an alert."""
+
+    seq: int
+    from_state: str
+    to_state: str
+    actor: str
+    reason: str
+    at_ms: Ms
+    hash: str = Field(description="SHA-256 over this row and the hash of the row before")
+
+
+class EvidencePack(Shape):
+    """The bytes that the edge sent."""
+
+    received_ms: Ms
+    sha256: str
+    topic: str
+    body: str
+
+
+class Evidence(Shape):
+    """The way back from an alert to the bytes of the instrument."""
+
+    finding_id: str
+    station: Station
+    epoch: str
+    seq: int
+    position: int = Field(description="Place in the pack, from 0")
+    inbox_pos: int
+    record_id: str
+    test: TestRow | None
+    pack: EvidencePack | None = Field(description="Null when the inbox no longer holds it")
+
+
+class FindingRow(Shape):
+    """One value that the rule caught."""
+
+    finding_id: str
+    t_ms: Ms
+    value: float | None
+    unit: Unit
+    device: str
+    indicator: str
+    citation: Citation
+
+
+class AlertDetail(AlertRow):
+    """One alert with its history and evidence."""
+
+    transitions: list[TransitionRow]
+    evidence: Evidence
+    findings: list[FindingRow] = Field(description="The newest 50")
+
+
+class AttemptRow(Shape):
+    """One try to deliver."""
+
+    attempt: int
+    at_ms: Ms
+    duration_ms: int
+    status_code: int | None
+    error: str
+    response: str
+
+
+class DeliveryRow(Shape):
+    """One message to one endpoint."""
+
+    webhook_id: str
+    endpoint_id: str
+    endpoint_name: str
+    event_type: str
+    alert_seq: int
+    state: Literal["pending", "delivered", "undelivered"]
+    created_ms: Ms
+    delivered_ms: Ms | None
+    next_ms: Ms | None = Field(description="Time of the next try; null unless pending")
+    attempts: list[AttemptRow]
+
+
+class DeliveryList(Shape):
+    """What was sent about an alert, oldest first."""
+
+    deliveries: list[DeliveryRow]
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_NAME)]
+
+
+class Acknowledge(Shape):
+    """Who has seen the alert."""
+
+    actor: Name = Field(default="", description="Name of the person; the key's name when empty")
+
+
+class Dismiss(Acknowledge):
+    """Who sets the alert aside, and why."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+# ---------------------------------------------------------------- packs, indicators
+
+
+class QuarantineRow(Shape):
+    """A record of the pack that could not be used."""
+
+    position: int = Field(description="Place in the pack; -1 is the whole pack")
+    field: str
+    reason: str
+
+
+class PackReply(Shape):
+    """A pack as received."""
+
+    station: Station
+    epoch: str
+    seq: int
+    pos: int = Field(description="Place in the inbox")
+    topic: str
+    header: str
+    received_ms: Ms
+    sha256: str = Field(description="Of the body's bytes")
+    body: str = Field(description="The body as text; bytes that are not UTF-8 show as U+FFFD")
+    quarantined: list[QuarantineRow]
+
+
+class IndicatorRow(Shape):
+    """One entry of the catalogue."""
+
+    code: str
+    name_zh: str
+    name_en: str
+    medium: str
+    unit: Unit
+    decimals: int
+
+
+class IndicatorList(Shape):
+    """The catalogue."""
+
+    indicators: list[IndicatorRow]
+
+
+# ---------------------------------------------------------------- health
+
+
+class Healthy(Shape):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(Shape):
+    """The server takes packs and judges them."""
+
+    status: Literal["ready"]

@@ -1,0 +1,112 @@
+"""One series between two times, with the limits that held."""
+
+from dataclasses import fields
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Query
+from sqlalchemy import select
+
+from dashboards.access import SourcesOf
+from dashboards.api.errors import READING, documented
+from dashboards.api.models import LimitRow, Point, Readings
+from dashboards.api.nearest import nearest
+from dashboards.api.times import parse_time
+from dashboards.names import indicator_name
+from dashboards.sources import Sources
+from ingest.batch import Series
+from ingest.judge.spans import LimitSpan
+from ingest.store.reading_store import Points
+from ingest.tables import stations
+
+DAY_MS = 86_400_000
+MAX_POINTS = 20_000
+
+router = APIRouter(tags=["readings"])
+
+
+@router.get(
+    "/readings", summary="One series between two times", responses=READING | documented(404)
+)
+def readings(
+    sources: SourcesOf,
+    station: Annotated[str, Query(min_length=1, max_length=40, description="Station code")],
+    device: Annotated[str, Query(min_length=1, max_length=80, description="Device path")],
+    indicator: Annotated[str, Query(min_length=1, max_length=80, description="Catalogue code")],
+    start: Annotated[
+        str | None,
+        Query(description="From this time: RFC 3339 with offset, or UTC ms; else a day before end"),
+    ] = None,
+    end: Annotated[
+        str | None, Query(description="Before this time, in the same forms; now when left out")
+    ] = None,
+    max_points: Annotated[
+        int,
+        Query(
+            ge=2, le=MAX_POINTS, description="Above it, lowest and highest of each bucket are kept"
+        ),
+    ] = 2000,
+) -> Readings:
+    """Return readings with start ≤ t < end, oldest first, and how they were thinned."""
+    start_ms, end_ms = _range(start, end, sources.now_ms())
+    series = Series(station, device, indicator)
+    points = sources.readings.query(series, start_ms=start_ms, end_ms=end_ms, max_points=max_points)
+    if points.total == 0:
+        _check_known(sources, series)
+    name = indicator_name(indicator)
+    return Readings(
+        station=station,
+        device=device,
+        indicator=indicator,
+        name_zh=name.zh,
+        name_en=name.en,
+        unit=name.unit,
+        decimals=name.decimals,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        total=points.total,
+        returned=len(points.t_ms),
+        downsampling="none" if len(points.t_ms) == points.total else "min_max",
+        points=_rows(points),
+        limits=[_limit(span) for span in sources.limits(series, start_ms, end_ms)],
+    )
+
+
+def _range(start: str | None, end: str | None, now_ms: int) -> tuple[int, int]:
+    try:
+        end_ms = now_ms + 1 if end is None else parse_time("end", end)
+        start_ms = end_ms - DAY_MS if start is None else parse_time("start", start)
+    except ValueError as exc:
+        raise HTTPException(422, str(exc)) from exc
+    if start_ms >= end_ms:
+        raise HTTPException(422, f"start: {start_ms} is not before end, {end_ms}")
+    return start_ms, end_ms
+
+
+def _rows(points: Points) -> list[Point]:
+    values = points.v.astype(object)  # (n,)
+    values[~np.isfinite(points.v)] = None
+    columns = (points.t_ms, values, points.q, points.flags)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _limit(span: LimitSpan) -> LimitRow:
+    return LimitRow(**{field.name: getattr(span, field.name) for field in fields(span)})
+
+
+def _check_known(sources: Sources, series: Series) -> None:
+    """Raise 404 when nothing was ever stored under this name."""
+    known = {
+        (row.series.device, row.series.indicator) for row in sources.readings.latest(series.station)
+    }
+    if (series.device, series.indicator) in known:
+        return
+    if known:
+        names = [f"{device}/{indicator}" for device, indicator in sorted(known)]
+        asked = f"{series.device}/{series.indicator}"
+        raise HTTPException(404, nearest(f"series of station {series.station}", asked, names))
+    with sources.operational.read() as connection:
+        codes = connection.scalars(select(stations.c.code)).all()
+    if series.station not in codes:
+        raise HTTPException(404, nearest("station", series.station, codes))
+    raise HTTPException(404, f"station {series.station} has no readings yet")

@@ -1,0 +1,106 @@
+"""Rapid tests, newest first."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from sqlalchemy import Connection, RowMapping, Select, select, tuple_
+
+from dashboards.access import SourcesOf
+from dashboards.api.errors import READING
+from dashboards.api.models import TestList, TestRow, VerdictName
+from dashboards.sources import Sources
+from ingest.tables import findings, stations, tests
+
+MAX_LIMIT = 500
+
+_CURSOR = re.compile(r"(\d{1,15})(?::(.{1,64}))?", re.ASCII)
+_COLUMNS = tuple(tests.c[name] for name in TestRow.model_fields if name in tests.c)
+
+router = APIRouter(tags=["tests"])
+
+
+@router.get("/tests", summary="Rapid tests, newest first", responses=READING)
+def rapid_tests(
+    sources: SourcesOf,
+    station: Annotated[str | None, Query(max_length=40, description="Station code")] = None,
+    verdict: Annotated[VerdictName | None, Query(description="Our verdict")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows of a page")] = 50,
+    before: Annotated[
+        str | None,
+        Query(max_length=80, description="`next` of the page before, or a test time in UTC ms"),
+    ] = None,
+) -> TestList:
+    """Return a page of tests with our verdicts."""
+    query = _select().order_by(tests.c.tested_ms.desc(), tests.c.record_id.desc()).limit(limit + 1)
+    if station is not None:
+        query = query.where(tests.c.station == station)
+    if verdict is not None:
+        query = query.where(tests.c.verdict == verdict)
+    if before is not None:
+        tested_ms, record_id = _cursor(before)
+        # Tests of one millisecond are told apart by their id, so that none falls between two pages.
+        query = query.where(tuple_(tests.c.tested_ms, tests.c.record_id) < (tested_ms, record_id))
+    with sources.operational.read() as connection:
+        rows = connection.execute(query).mappings().all()
+        page = rows[:limit]
+        alert_ids = _alert_ids(connection, page)
+    more = len(rows) > limit
+    return TestList(
+        tests=[_test_row(row, alert_ids, sources) for row in page],
+        next=f"{page[-1]['tested_ms']}:{page[-1]['record_id']}" if more else None,
+    )
+
+
+def test_by_id(sources: Sources, connection: Connection, record_id: str) -> TestRow | None:
+    """Return one test, None when there is none."""
+    row = connection.execute(_select().where(tests.c.record_id == record_id)).mappings().first()
+    if row is None:
+        return None
+    return _test_row(row, _alert_ids(connection, [row]), sources)
+
+
+def _select() -> Select[tuple[object, ...]]:
+    return select(
+        *_COLUMNS,
+        stations.c.name.label("station_name"),
+        stations.c.name_en.label("station_name_en"),
+    ).outerjoin(stations, stations.c.code == tests.c.station)
+
+
+def _cursor(text: str) -> tuple[int, str]:
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise HTTPException(
+            422, f"before: {text!r} is neither `next` of a page nor UTC milliseconds"
+        )
+    return int(match[1]), match[2] or ""
+
+
+def _alert_ids(connection: Connection, rows: Sequence[RowMapping]) -> dict[str, str]:
+    """Return the alert of each test that has one, by record id."""
+    query = (
+        select(findings.c.record_id, findings.c.alert_id)
+        .where(
+            # Station and device lead an index: only the findings of these testers are looked at.
+            findings.c.station.in_({row["station"] for row in rows}),
+            findings.c.device.in_({row["device"] for row in rows}),
+            findings.c.record_id.in_([row["record_id"] for row in rows]),
+            findings.c.alert_id.is_not(None),
+        )
+        .order_by(findings.c.alert_id)
+    )
+    return dict(connection.execute(query).all())
+
+
+def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> TestRow:
+    zh, en = sources.names(row["parameter"])
+    return TestRow(
+        **{column.name: row[column.name] for column in _COLUMNS},
+        station_name=row["station_name"] or row["station"],
+        station_name_en=row["station_name_en"] or "",
+        parameter_zh=zh,
+        parameter_en=en,
+        alert_id=alert_ids.get(row["record_id"]),
+    )

@@ -1,0 +1,90 @@
+"""The HTTP application: routers, access, live stream, pages."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+
+from dashboards.access import reader
+from dashboards.api import (
+    alerts,
+    errors,
+    events,
+    health,
+    indicators,
+    overview,
+    packs,
+    readings,
+    stations,
+    tests,
+)
+from dashboards.body_limit import BodyLimit
+from dashboards.headers import SecurityHeaders
+from dashboards.live import EventTail
+from dashboards.pages import STATIC, Pages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.types import Lifespan
+
+    from dashboards.sources import Sources
+
+PREFIX = "/api/v1"
+API_VERSION = "1.0.0"
+
+_DESCRIPTION = """Readings, rapid tests, alerts with citation and evidence.
+
+Times `*_ms` are UTC milliseconds. Reading needs no login from the server's own machine while it is
+bound to loopback; every write needs `X-API-Key`. Errors are `{"detail": "…"}`."""
+
+
+def create_app(sources: Sources, *, static: Path = STATIC) -> FastAPI:
+    """Build the application; its live stream runs while its lifespan does."""
+    tail = EventTail(sources.operational, sources.wake)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(tail.run(), name="event-tail")
+            yield
+            tail.close()
+            following.cancel()
+
+    app = bare_app(lifespan)
+    app.state.sources = sources
+    app.state.tail = tail
+    app.mount("/", Pages(static), name="pages")
+    return app
+
+
+def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Build the application without anything to answer from; enough to describe it."""
+    app = FastAPI(
+        title="Agrigate",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # the usual pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+        exception_handlers={
+            RequestValidationError: errors.wrong_parameter,
+            Exception: errors.failed,
+        },
+    )
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders)
+    read_only = [Depends(reader)]
+    for part in (overview, stations, readings, tests, alerts, packs, indicators, events):
+        app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
+    for part in (stations, alerts):
+        app.include_router(part.writing, prefix=PREFIX)
+    app.include_router(health.router)
+    return app

@@ -1,0 +1,215 @@
+"""The server process: builds every part, starts them in order, stops them in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sqlite3
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import sqlalchemy as sa
+import structlog
+from ulid import ULID
+
+from alerts.outbox import sync_endpoints
+from alerts.raising import AlertRaiser
+from alerts.sender import Sender
+from dashboards.app import create_app
+from dashboards.keys import create_key
+from dashboards.metrics import Metrics
+from dashboards.names import names_of
+from dashboards.serving import DashboardServer
+from dashboards.signal import EventSignal
+from dashboards.sources import Sources
+from ingest.consumers import Consumer
+from ingest.decode import SeriesIndex
+from ingest.inbox import Inbox
+from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.consumer import Judge
+from ingest.operational import Operational
+from ingest.registry import files
+from ingest.registry.live import Registry
+from ingest.service import IngestService
+from ingest.stations import StationWatch
+from ingest.store.duckdb_store import DuckDBStore
+from ingest.store.stage import StoreStage
+from ingest.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dashboards.server_config import ServerConfig
+
+log = structlog.get_logger()
+
+
+class ServeError(Exception):
+    """The server cannot start or had to stop; the message says why and what to do."""
+
+
+def now_ms() -> int:
+    """UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock, before anything connects; raise ServeError when another process has it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise ServeError(f"{data_dir}: another server uses it; stop that one first") from exc
+        yield
+
+
+async def serve(config: ServerConfig) -> None:
+    """Run until SIGTERM or SIGINT; raise ServeError or ConfigError when a part cannot start or fails."""
+    with only_one(config.data_dir), ExitStack() as stack:
+        registry_file = files.load(config.registry)
+        operational = Operational(f"sqlite:///{config.data_dir / 'operational.db'}")
+        stack.callback(operational.close)
+        operational.migrate()
+        files.sync(operational, registry_file, now_ms())
+        sync_endpoints(operational, config.webhooks, now_ms())
+        _provide_key(operational, config)
+        inbox = Inbox.open(config.data_dir / "inbox.db")
+        stack.callback(inbox.close)
+        store = DuckDBStore(config.data_dir / "readings.duckdb")
+        stack.callback(store.close)
+        await _Server(config, operational, inbox, store).run()
+
+
+def _provide_key(operational: Operational, config: ServerConfig) -> None:
+    """Make an API key in the configured file when there is none."""
+    file = config.api_key_file
+    if file is None or file.exists():
+        return
+    key = create_key(operational, "server.toml")
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(key + "\n")
+
+
+class _Server:
+    """The wired parts of one server process."""
+
+    def __init__(
+        self, config: ServerConfig, operational: Operational, inbox: Inbox, store: DuckDBStore
+    ) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        catalogue = standard_catalogue()
+        names = names_of(catalogue.names)
+        registry = Registry(operational)
+        signal_ = EventSignal()
+        self._sender = Sender(operational, config.webhooks)
+
+        def woken() -> None:
+            signal_.notify()
+            self._sender.wake()
+
+        raiser = AlertRaiser(names=names, on_commit=woken)
+        with operational.read() as connection:
+            raiser.load(connection)
+        judge = Judge(catalogue, registry, operational, raiser)
+        index = SeriesIndex()
+        consumers = [
+            Consumer(
+                "judge",
+                judge,
+                inbox,
+                index,
+                transient=(sa.exc.OperationalError,),
+                after=raiser.wake,
+                on_failure=self._fail,
+            ),
+            Consumer(
+                "store",
+                StoreStage(store),
+                inbox,
+                index,
+                transient=(duckdb.Error,),
+                on_failure=self._fail,
+            ),
+        ]
+        subscriber = Subscriber(config.broker, now_ms)
+        watch = StationWatch(
+            operational,
+            now_ms=now_ms,
+            connected_since_ms=lambda: subscriber.connected_since_ms,
+            after=signal_.notify,
+        )
+        self._ingest = IngestService(
+            subscriber=subscriber,
+            inbox=inbox,
+            registry=registry,
+            consumers=consumers,
+            watch=watch,
+            index=index,
+            store=str(ULID()),
+            retention_days=config.retention_days,
+            now_ms=now_ms,
+            on_failure=self._fail,
+        )
+        metrics = Metrics(self._ingest, store, subscriber)
+        self._web = DashboardServer(
+            create_app(
+                Sources(
+                    operational=operational,
+                    readings=store,
+                    inbox=inbox,
+                    limits=judge.limits_for,
+                    names=names,
+                    metrics=metrics.text,
+                    ready=metrics.not_ready,
+                    now_ms=now_ms,
+                    loopback_only_reads=config.is_loopback,
+                    wake=signal_,
+                    wake_sender=self._sender.wake,
+                )
+            ),
+            host=config.host,
+            port=config.port,
+        )
+
+    def _fail(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def run(self) -> None:
+        """Run every part until a signal or a failure."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._ingest.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(self._sender.run(), name="webhooks")
+                web = tasks.create_task(self._serve_pages(), name="pages")
+                await self._stop.wait()
+                self._web.should_exit = True
+                await web
+                sender.cancel()
+        finally:
+            await asyncio.to_thread(self._ingest.stop)
+        failure = self._ingest.first_failure()
+        if failure is not None:
+            raise ServeError(f"stopped: {failure!r}; the log has the details") from failure
+
+    async def _serve_pages(self) -> None:
+        await self._web.serve()
+        self._stop.set()
+
+
+def run(config: ServerConfig) -> None:
+    """Run the server in this process; raise ServeError with what is wrong."""
+    try:
+        asyncio.run(serve(config))
+    except (sa.exc.SQLAlchemyError, sqlite3.Error, duckdb.Error, OSError) as exc:
+        raise ServeError(str(exc)) from exc

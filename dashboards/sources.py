@@ -1,0 +1,53 @@
+"""What the composition root hands to the dashboards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dashboards.signal import EventSignal
+    from ingest.batch import Series
+    from ingest.inbox import StoredPack
+    from ingest.intake import Loss
+    from ingest.judge.spans import LimitSpan
+    from ingest.operational import Operational
+    from ingest.store.reading_store import ReadingStore
+
+
+class Inbox(Protocol):
+    """The durable log of packs, as far as it is read here; safe to call from several threads."""
+
+    def pack(self, station: str, epoch: str, seq: int) -> StoredPack | None:
+        """Return one pack, None when it never came or its retention is over."""
+        ...
+
+    def losses(self, station: str | None) -> Sequence[Loss]:
+        """Return what was lost at one station, or at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Everything that the API reads from or calls, from several threads."""
+
+    operational: Operational
+    readings: ReadingStore
+    inbox: Inbox
+    limits: Callable[[Series, int, int], Sequence[LimitSpan]]
+    """Limits of a series in start ≤ t < end (UTC ms)."""
+    names: Callable[[str], tuple[str, str]]
+    """Chinese and English name of an indicator code or of a test's parameter (``names.names_of``)."""
+    metrics: Callable[[], str]
+    """Text for ``/metrics``, Prometheus format."""
+    ready: Callable[[], list[str]]
+    """Reasons why the server is not ready; empty when it is."""
+    now_ms: Callable[[], int]
+    loopback_only_reads: bool
+    """True (bound to loopback): reads need no key from loopback. False: every read needs a key."""
+    wake: EventSignal
+    """Notified after each operational transaction."""
+    wake_sender: Callable[[], None]
+    """Called after an acknowledgement or dismissal was committed."""

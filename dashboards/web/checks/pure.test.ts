@@ -1,0 +1,57 @@
+// The arithmetic behind the pages. Run by `npm test` on a Node that strips types (22.18 or later; the one from PyPI is).
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { indent, rawOf, split } from "../src/parts/body.ts";
+import { shape, spread, summary, valueRange } from "../src/trend/shape.ts";
+
+const every = (n, step, from = 0) => Array.from({ length: n }, (_, i) => [from + i * step, i, 1, 0]);
+
+test("a silence breaks the line, a steady series does not", () => {
+  const steady = shape(every(50, 5000));
+  assert.equal(steady.y.includes(null), false);
+  const broken = shape([...every(20, 5000), ...every(20, 5000, 200_000)]);
+  assert.equal(broken.y.filter((v) => v === null).length, 1);
+  assert.equal(broken.x[20], (95_000 + 200_000) / 2000);
+});
+
+test("failed and missing points leave the line and the scale, suspect ones stay", () => {
+  const points = [[0, 1, 1, 0], [1000, 99_999, 4, 16], [2000, null, 9, 8], [3000, 2, 3, 0]];
+  const s = shape(points);
+  assert.deepEqual([s.y, s.failed, s.suspect], [[1, null, null, 2], [1, 2], [3]]);
+  const sum = summary(points);
+  assert.deepEqual([sum.min, sum.max, sum.failed, sum.suspect], [1, 2, 2, 1]);
+});
+
+test("the axis takes in a near limit and leaves out a far one unless asked", () => {
+  const s = summary([[0, 0.2, 1, 0], [1, 0.25, 1, 0]]);
+  const [near, far] = [{ limit: 0.4 }, { limit: 20 }];
+  assert.ok(valueRange(s, [near, far], false)[1] > 0.4);
+  assert.ok(valueRange(s, [near, far], false)[1] < 1);
+  assert.ok(valueRange(s, [near, far], true)[1] > 20);
+});
+
+test("labels never overlap nor leave the plot", () => {
+  const placed = spread([-50, 10, 12, 300], 20, 200);
+  const sorted = [...placed].sort((a, b) => a - b);
+  sorted.forEach((y, i) => {
+    assert.ok(y >= 10 && y <= 190);
+    if (i > 0) assert.ok(y - sorted[i - 1] >= 20);
+  });
+});
+
+test("the body is cut at its records without changing a byte", () => {
+  const body = '{"readings":[{"n":"a","v":1.0},{"n":"b ],[ \\" {","v":3e-7,"x":[1,{"y":2}]}],"clk":"sync"}';
+  const parts = split(body);
+  assert.deepEqual(parts.records, ['{"n":"a","v":1.0}', '{"n":"b ],[ \\" {","v":3e-7,"x":[1,{"y":2}]}']);
+  assert.equal(parts.before + parts.records.join(",") + parts.after, body);
+  assert.equal(split('{"lost":{"from":1}}'), null);
+  assert.equal(split("not JSON"), null);
+});
+
+test("laying out keeps every token, raw slips are found", () => {
+  const record = '{"value":"61.20","n":1.0,"s":"a, {b}: \\"c\\""}';
+  assert.equal(indent(record).replace(/\n\s*/g, "").replace(/": /g, '":'), record);
+  assert.equal(rawOf('{"tests":[{"raw":"QUI="}]}', 0), "QUI=");
+  assert.equal(rawOf('{"tests":[{"raw":"QUI="}]}', 1), "");
+});

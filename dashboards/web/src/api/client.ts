@@ -1,0 +1,101 @@
+/** Requests to the API: one function per address, errors as ApiError. */
+
+import type {
+  AlertDetail,
+  AlertPage,
+  Delivery,
+  Indicator,
+  Overview,
+  Pack,
+  Readings,
+  Station,
+  StationDetail,
+  TestPage,
+} from "./types";
+
+/** An answer that is not 2xx (`status`), or no answer at all (`status` 0). */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const ROOT = new URL("/api/v1/", location.origin);
+const TIMEOUT_MS = 20_000;
+
+type Query = Record<string, string | number | null | undefined>;
+
+/** The address of an API path below /api/v1, without blank parameters. */
+export function address(path: string, query: Query = {}): string {
+  const url = new URL(path, ROOT);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, String(value));
+  }
+  return url.href;
+}
+
+function detail(body: unknown, fallback: string): string {
+  if (typeof body === "object" && body !== null && "detail" in body) {
+    const text = (body as { detail: unknown }).detail;
+    return typeof text === "string" ? text : JSON.stringify(text);
+  }
+  return fallback;
+}
+
+async function request<T>(url: string, init: RequestInit, signal?: AbortSignal): Promise<T> {
+  // One controller for both reasons to stop: AbortSignal.any is younger than many office browsers.
+  const stop = new AbortController();
+  const abort = (): void => stop.abort();
+  const timer = setTimeout(abort, TIMEOUT_MS);
+  signal?.addEventListener("abort", abort);
+  try {
+    const response = await fetch(url, { ...init, signal: stop.signal });
+    const body: unknown = await response.json().catch((error: unknown) => {
+      if (stop.signal.aborted || response.ok) throw error;
+      return null;
+    });
+    if (!response.ok) throw new ApiError(response.status, detail(body, response.statusText));
+    return body as T;
+  } catch (error) {
+    if (error instanceof ApiError || signal?.aborted) throw error;
+    throw new ApiError(0, "");
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+const get = <T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> =>
+  request<T>(address(path, query), { headers: { accept: "application/json" } }, signal);
+
+const post = <T>(path: string, key: string, body: unknown): Promise<T> =>
+  request<T>(address(path), {
+    method: "POST",
+    headers: { accept: "application/json", "content-type": "application/json", "X-API-Key": key },
+    body: JSON.stringify(body),
+  });
+
+const part = encodeURIComponent;
+
+export const api = {
+  overview: (signal?: AbortSignal) => get<Overview>("overview", {}, signal),
+  stations: (signal?: AbortSignal) => get<{ stations: Station[] }>("stations", {}, signal),
+  station: (code: string, signal?: AbortSignal) => get<StationDetail>(`stations/${part(code)}`, {}, signal),
+  readings: (query: Query, signal?: AbortSignal) => get<Readings>("readings", query, signal),
+  tests: (query: Query, signal?: AbortSignal) => get<TestPage>("tests", query, signal),
+  alerts: (query: Query, signal?: AbortSignal) => get<AlertPage>("alerts", query, signal),
+  alert: (id: string, signal?: AbortSignal) => get<AlertDetail>(`alerts/${part(id)}`, {}, signal),
+  deliveries: (id: string, signal?: AbortSignal) =>
+    get<{ deliveries: Delivery[] }>(`alerts/${part(id)}/deliveries`, {}, signal),
+  pack: (station: string, epoch: string, seq: number, signal?: AbortSignal) =>
+    get<Pack>(`packs/${part(station)}/${part(epoch)}/${seq}`, {}, signal),
+  indicators: (signal?: AbortSignal) => get<{ indicators: Indicator[] }>("indicators", {}, signal),
+  ack: (id: string, key: string, actor: string) => post<unknown>(`alerts/${part(id)}/ack`, key, { actor }),
+  dismiss: (id: string, key: string, actor: string, reason: string) =>
+    post<unknown>(`alerts/${part(id)}/dismiss`, key, { actor, reason }),
+  approveKey: (station: string, key: string, gatewayKey: string) =>
+    post<unknown>(`stations/${part(station)}/keys/approve`, key, { key: gatewayKey }),
+};

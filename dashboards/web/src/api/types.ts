@@ -1,0 +1,344 @@
+/** Shapes of the HTTP API under /api/v1; times `*_ms` are UTC milliseconds. */
+
+export interface Overview {
+  tests_today: number;
+  suspects_open: number;
+  exceedances_open: number;
+  stations_online: number;
+  stations_total: number;
+  pass_rate_rapid: number | null;
+  pass_rate_quantitative: number | null;
+  readings_total: number;
+  generated_at: string;
+}
+
+export type StationState = "online" | "stale" | "offline" | "never";
+export type KeyState = "approved" | "pending" | "none";
+
+export interface Station {
+  code: string;
+  name: string;
+  name_en: string;
+  station_type: string;
+  region_code: string;
+  region_name: string;
+  region_name_en: string;
+  lon: number | null;
+  lat: number | null;
+  base_name: string;
+  state: StationState;
+  seen_ms: number | null;
+  key_state: KeyState;
+  queue: number;
+  /** Age, as the edge last said. */
+  oldest_unreceipted_ms: number | null;
+  clock_offset_ms: number | null;
+  version: string;
+  devices_ok: number;
+  devices_total: number;
+  open_alerts: number;
+  lost: number;
+  gaps: number;
+  alarms: string[];
+}
+
+/** QARTOD: 1 pass, 2 not evaluated, 3 suspect, 4 fail, 9 missing. */
+export type Quality = number;
+
+export interface SeriesHead {
+  indicator: string;
+  name_zh: string;
+  name_en: string;
+  unit: string;
+  decimals: number;
+  t_ms: number;
+  v: number | null;
+  q: Quality;
+  count: number;
+}
+
+export interface Device {
+  path: string;
+  name: string;
+  model: string;
+  serial_no: string;
+  plot_id: string | null;
+  plot_name: string | null;
+  seen_ms: number | null;
+  ok: boolean;
+  series: SeriesHead[];
+}
+
+export interface Loss {
+  epoch: string;
+  from_seq: number;
+  through_seq: number;
+  readings: number;
+  reason: "gap" | "cap" | "corrupt";
+  at_ms: number;
+}
+
+export interface GatewayKey {
+  key: string;
+  state: "approved" | "pending" | "refused";
+  first_seen_ms: number;
+}
+
+export interface StationDetail extends Station {
+  devices: Device[];
+  losses: Loss[];
+  keys: GatewayKey[];
+}
+
+export type Conditions = Record<string, unknown>;
+
+export interface LimitLine {
+  standard: string;
+  clause: string;
+  level: string;
+  comparator: string;
+  limit: number;
+  unit: string;
+  verified: boolean;
+  conditions: Conditions | null;
+  from_ms: number;
+  to_ms: number;
+}
+
+/** t_ms, value, quality, bit mask of flags. */
+export type Point = [number, number | null, Quality, number];
+
+export interface Readings {
+  station: string;
+  device: string;
+  indicator: string;
+  name_zh: string;
+  name_en: string;
+  unit: string;
+  decimals: number;
+  start_ms: number;
+  end_ms: number;
+  total: number;
+  returned: number;
+  downsampling: "none" | "min_max";
+  points: Point[];
+  limits: LimitLine[];
+}
+
+export type Verdict = "pass" | "exceed" | "suspect" | "undetermined" | "invalid";
+export type Severity = "info" | "warning" | "major" | "critical";
+
+/** The limit or rule; fields are null where a rule has none. The comparator says what breaks it. */
+export interface Citation {
+  standard: string | null;
+  title_zh?: string | null;
+  clause: string | null;
+  level: string | null;
+  comparator: string | null;
+  limit: number | string | null;
+  unit: string | null;
+  exceeded: boolean | null;
+  ratio: number | null;
+  conditions: Conditions | null;
+  verified: boolean | null;
+  limit_version?: string | null;
+}
+
+export interface Test {
+  record_id: string;
+  station: string;
+  station_name: string;
+  station_name_en: string;
+  device: string;
+  tested_ms: number;
+  received_ms: number;
+  sample_no: string;
+  product_name: string;
+  parameter: string;
+  parameter_zh: string;
+  parameter_en: string;
+  method: string;
+  method_standard: string;
+  result_kind: string;
+  value: string | null;
+  unit: string;
+  value_text: string;
+  screen_result: string;
+  device_verdict: string;
+  verdict: Verdict;
+  severity: Severity;
+  reason: string;
+  findings: Citation[];
+  flags: string[];
+  incomplete: boolean;
+  source: string;
+  attempt: number;
+  subject: string;
+  alert_id: string | null;
+}
+
+export interface TestPage {
+  tests: Test[];
+  next: string | null;
+}
+
+export type AlertState =
+  | "suspected"
+  | "confirmed"
+  | "cleared"
+  | "dismissed"
+  | "refuted"
+  | "open"
+  | "resolved"
+  | "retest_ordered"
+  | "handed_over"
+  | "in_enforcement"
+  | "closed"
+  | "superseded";
+
+export interface Alert {
+  alert_id: string;
+  kind: string;
+  rule_id: string;
+  state: AlertState;
+  seq: number;
+  severity: Severity;
+  certainty: string;
+  station: string;
+  station_name: string;
+  station_name_en: string;
+  region_code: string;
+  device: string;
+  plot_id: string;
+  plot_name: string;
+  indicator: string;
+  indicator_zh: string;
+  indicator_en: string;
+  product_name: string;
+  sample_no: string;
+  value: number | null;
+  unit: string;
+  citation: Partial<Citation>;
+  first_seen_ms: number;
+  last_seen_ms: number;
+  occurrence_count: number;
+  acked_by: string;
+  acked_ms: number | null;
+  flags: string[];
+  raised_ms: number;
+  changed_ms: number;
+}
+
+export interface AlertPage {
+  alerts: Alert[];
+  next: string | null;
+}
+
+export interface Transition {
+  seq: number;
+  from_state: string;
+  to_state: string;
+  actor: string;
+  reason: string;
+  at_ms: number;
+  hash: string;
+}
+
+export interface EvidencePack {
+  received_ms: number;
+  sha256: string;
+  topic: string;
+  body: string;
+}
+
+export interface Evidence {
+  finding_id: string;
+  station: string;
+  epoch: string;
+  seq: number;
+  position: number;
+  inbox_pos: number;
+  record_id: string;
+  test: Test | null;
+  pack: EvidencePack | null;
+}
+
+export interface Finding {
+  finding_id: string;
+  t_ms: number;
+  value: number | null;
+  unit: string;
+  device: string;
+  indicator: string;
+  citation: Partial<Citation>;
+}
+
+export interface AlertDetail extends Alert {
+  transitions: Transition[];
+  evidence: Evidence;
+  findings: Finding[];
+}
+
+export interface Pack {
+  station: string;
+  epoch: string;
+  seq: number;
+  pos: number;
+  topic: string;
+  header: string;
+  received_ms: number;
+  sha256: string;
+  body: string;
+  quarantined: { position: number; field: string; reason: string }[];
+}
+
+export interface Attempt {
+  attempt: number;
+  at_ms: number;
+  duration_ms: number;
+  status_code: number | null;
+  error: string;
+  response: string;
+}
+
+export interface Delivery {
+  webhook_id: string;
+  endpoint_id: string;
+  endpoint_name: string;
+  event_type: string;
+  alert_seq: number;
+  state: "pending" | "delivered" | "undelivered";
+  created_ms: number;
+  delivered_ms: number | null;
+  next_ms: number | null;
+  attempts: Attempt[];
+}
+
+export interface Indicator {
+  code: string;
+  name_zh: string;
+  name_en: string;
+  medium: string;
+  unit: string;
+  decimals: number;
+}
+
+/** What the event stream carries; the fields depend on `type`. */
+export interface EventData {
+  at_ms: number;
+  type: string;
+  station: string;
+  alert_id?: string;
+  state?: string;
+  previous_state?: string;
+  severity?: Severity;
+  indicator?: string;
+  value?: number | null;
+  unit?: string;
+  record_id?: string;
+  verdict?: Verdict;
+  product_name?: string;
+  parameter?: string;
+  webhook_id?: string;
+  status_code?: number | null;
+}

@@ -1,0 +1,356 @@
+/** One alert: what, where, when; the limit; the log; the evidence down to the bytes; what was sent to whom. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { api } from "../api/client";
+import type { AlertDetail, Delivery, Finding, Pack, Transition } from "../api/types";
+import { burst } from "../burst";
+import { duration, integer, limitText, numericLimit, reasonText, stamp, withUnit } from "../format";
+import { pick, t, term } from "../i18n";
+import { onEvent } from "../live";
+import { rawOf } from "../parts/body";
+import { CitationBlock } from "../parts/citation";
+import { Icon } from "../parts/icons";
+import { WriteForm } from "../parts/key_form";
+import { LimitBar } from "../parts/limit_bar";
+import { Digest, PackBody, RawSlip } from "../parts/pack";
+import { AlertStateTag, Await, Empty, Fact, Flags, Panel, Severe, VerdictTag, When } from "../parts/parts";
+import { useResource } from "../parts/resource";
+import { href } from "../route";
+import { alertTitle, codeName } from "../state";
+import { TestRecord } from "./tests";
+
+/** The actor of what no person did. */
+const SYSTEM = "system";
+const ENDED: ReadonlySet<string> = new Set(["cleared", "dismissed", "refuted", "resolved", "closed", "superseded"]);
+
+function Head({ a }: { a: AlertDetail }) {
+  return (
+    <header class={`alert-head sev-edge-${a.severity}`}>
+      <a class="back" href={href(["alerts"])} aria-label={t("back")}>
+        <Icon name="back" />
+      </a>
+      <div>
+        <p class="alert-over">
+          <Severe severity={a.severity} /> <AlertStateTag state={a.state} /> <span>{alertTitle(a)}</span>
+          <Flags flags={a.flags} />
+        </p>
+        <h1>
+          {pick(a.indicator_zh, a.indicator_en, a.indicator) || term("k_", a.kind)}
+          {a.product_name && <span> · {a.product_name}</span>}
+          {a.value !== null && <span class="num"> {withUnit(a.value, a.unit)}</span>}
+        </h1>
+      </div>
+      <span class="alert-id mono dim">{a.alert_id}</span>
+    </header>
+  );
+}
+
+function What({ a }: { a: AlertDetail }) {
+  const c = a.citation;
+  const limit = numericLimit(c);
+  const numeric = a.value !== null && limit !== null;
+  return (
+    <Panel title="what" class="alert-what-panel">
+      {a.value !== null && limit !== null && (
+        <LimitBar value={a.value} unit={a.unit} limit={limit} comparator={c.comparator ?? ""} exceeded={c.exceeded ?? null} ratio={c.ratio ?? null} />
+      )}
+      <dl class="facts">
+        <Fact name="station">
+          <a href={href(["stations", a.station], { device: a.device, indicator: a.indicator })}>{pick(a.station_name, a.station_name_en, a.station)}</a>
+        </Fact>
+        <Fact name="region">
+          <span class="num">{a.region_code || "—"}</span>
+        </Fact>
+        <Fact name="device">{a.device || "—"}</Fact>
+        {a.plot_name && <Fact name="plot">{a.plot_name}</Fact>}
+        {a.sample_no && (
+          <Fact name="sample_no">
+            <span class="mono">{a.sample_no}</span>
+          </Fact>
+        )}
+        {!numeric && a.value === null && limitText(c) && <Fact name="limit">{limitText(c)}</Fact>}
+        <Fact name="certainty">{term("c_", a.certainty) || "—"}</Fact>
+        <Fact name="first_seen">
+          <When ms={a.first_seen_ms} />
+        </Fact>
+        <Fact name="last_occurred">
+          <When ms={a.last_seen_ms} />
+        </Fact>
+        <Fact name="occurrences">
+          <span class="num">{integer(a.occurrence_count)}</span>
+        </Fact>
+        <Fact name="raised_at">
+          <When ms={a.raised_ms} />
+        </Fact>
+      </dl>
+    </Panel>
+  );
+}
+
+function Timeline({ transitions }: { transitions: Transition[] }) {
+  return (
+    <Panel title="timeline">
+      <ol class="timeline" data-testid="timeline">
+        {transitions.map((x) => (
+          <li key={x.seq}>
+            <p>
+              {x.from_state === x.to_state ? (
+                <>
+                  {t(x.actor === SYSTEM ? "severity_raised" : "f_acked")} <AlertStateTag state={x.to_state} />
+                </>
+              ) : x.from_state ? (
+                <>
+                  <span class="dim">{term("st_", x.from_state)} →</span> <AlertStateTag state={x.to_state} />
+                </>
+              ) : (
+                <>
+                  {t("raised")} <AlertStateTag state={x.to_state} />
+                </>
+              )}
+              <time class="num">{stamp(x.at_ms)}</time>
+            </p>
+            <p class="timeline-why">
+              <b>{x.actor === SYSTEM ? t("system") : x.actor}</b>
+              {x.reason && <span> {reasonText(x.reason)}</span>}
+            </p>
+            <p class="mono dim" title={`${t("hash")} ${x.hash}`}>
+              {t("hash")} {x.hash.slice(0, 16)}…
+            </p>
+          </li>
+        ))}
+      </ol>
+    </Panel>
+  );
+}
+
+function Actions({ a, reload }: { a: AlertDetail; reload: () => void }) {
+  const [reason, setReason] = useState("");
+  const [mode, setMode] = useState<"ack" | "dismiss" | null>(null);
+  const ended = ENDED.has(a.state);
+  const acked = a.acked_ms !== null;
+  const done = (): void => {
+    setMode(null);
+    setReason("");
+    reload();
+  };
+  return (
+    <Panel title="actions" class="actions">
+      {acked && <p class="good pad">{t("acked_by", { actor: a.acked_by, time: stamp(a.acked_ms) })}</p>}
+      {ended && <p class="dim pad">{t("action_ended")}</p>}
+      {!ended && (
+        <>
+          <div class="action-tabs">
+            {!acked && (
+              <button type="button" class="button primary" aria-expanded={mode === "ack"} data-testid="ack-open" onClick={() => setMode(mode === "ack" ? null : "ack")}>
+                {t("ack")}
+              </button>
+            )}
+            {a.kind !== "test" && a.state === "suspected" && (
+              <button type="button" class="button" aria-expanded={mode === "dismiss"} data-testid="dismiss-open" onClick={() => setMode(mode === "dismiss" ? null : "dismiss")}>
+                {t("dismiss")}
+              </button>
+            )}
+          </div>
+          {a.kind === "test" && <p class="dim pad">{t("dismiss_tests")}</p>}
+          {mode === "ack" && <WriteForm action="ack" testid="ack-form" actor run={(key, actor) => api.ack(a.alert_id, key, actor)} done={done} />}
+          {mode === "dismiss" && (
+            <WriteForm action="dismiss" testid="dismiss-form" actor danger run={(key, actor) => api.dismiss(a.alert_id, key, actor, reason)} done={done}>
+              <label class="field">
+                <span>{t("dismiss_reason")}</span>
+                <textarea name="reason" required maxLength={2000} rows={3} value={reason} onInput={(e) => setReason(e.currentTarget.value)} />
+                <small>{t("dismiss_note")}</small>
+              </label>
+            </WriteForm>
+          )}
+        </>
+      )}
+    </Panel>
+  );
+}
+
+function EvidencePanel({ a }: { a: AlertDetail }) {
+  const e = a.evidence;
+  // The header line and quarantine marks are with the pack itself.
+  const { data: whole } = useResource<Pack | null>(`pack/${e.station}/${e.epoch}/${e.seq}`, (signal) =>
+    e.pack ? api.pack(e.station, e.epoch, e.seq, signal) : Promise.resolve(null),
+  );
+  const raw = e.pack ? rawOf(e.pack.body, e.position) : "";
+  return (
+    <Panel title="evidence" class="evidence" testid="evidence">
+      {e.test && (
+        <div class="evidence-test">
+          <p>
+            {t("test_record")} <VerdictTag verdict={e.test.verdict} /> <span class="dim">{reasonText(e.test.reason)}</span>
+          </p>
+          <TestRecord test={e.test} />
+        </div>
+      )}
+      {raw && <RawSlip raw={raw} />}
+      {e.pack === null ? (
+        <Empty title="evidence_none" advice="evidence_none_do" />
+      ) : (
+        <>
+          <dl class="facts pack-facts">
+            <Fact name="pack_topic">
+              <span class="mono">{e.pack.topic}</span>
+            </Fact>
+            <Fact name="received_at">
+              <span class="num">{stamp(e.pack.received_ms)}</span>
+            </Fact>
+            <Fact name="inbox_pos">
+              <span class="num">{e.inbox_pos}</span>
+            </Fact>
+            <Fact name="pack_position">
+              <span class="num">{e.position}</span>
+            </Fact>
+            {whole && (
+              <Fact name="pack_header">
+                <span class="mono wrap" data-testid="pack-header">
+                  {whole.header}
+                </span>
+              </Fact>
+            )}
+            <div class="fact">
+              <dt>SHA-256</dt>
+              <dd>
+                <Digest body={e.pack.body} sha256={e.pack.sha256} />
+              </dd>
+            </div>
+          </dl>
+          <PackBody body={e.pack.body} position={e.position} />
+        </>
+      )}
+    </Panel>
+  );
+}
+
+function Deliveries({ id, round }: { id: string; round: number }) {
+  const resource = useResource<{ deliveries: Delivery[] }>(`deliveries/${id}`, (signal) => api.deliveries(id, signal), { poll_ms: 15_000 });
+  const first = useRef(true);
+  useEffect(() => {
+    if (first.current) first.current = false;
+    else resource.reload();
+  }, [round]);
+  return (
+    <Panel title="deliveries" testid="deliveries">
+      <Await {...resource}>
+        {({ deliveries }) =>
+          deliveries.length === 0 ? (
+            <Empty title="deliveries_empty" advice="deliveries_empty_do" />
+          ) : (
+            <ul class="deliveries">
+              {deliveries.map((d) => (
+                <li key={d.webhook_id} data-testid="delivery" data-state={d.state}>
+                  <p>
+                    <span class={`tag delivery-${d.state}`}>{term("d_", d.state)}</span> <b>{d.endpoint_name || d.endpoint_id}</b> <span class="mono">{d.event_type}</span>
+                    <span class="dim num">{stamp(d.delivered_ms ?? d.created_ms)}</span>
+                  </p>
+                  <p class="mono dim wrap">{d.webhook_id}</p>
+                  {d.attempts.length === 0 && <p class="dim">{t("no_attempt")}</p>}
+                  {d.attempts.length > 0 && (
+                    <table class="table inner">
+                      <thead>
+                        <tr>
+                          <th>{t("attempts")}</th>
+                          <th>{t("when")}</th>
+                          <th>{t("duration")}</th>
+                          <th>{t("http_status")}</th>
+                          <th>{t("response")}</th>
+                        </tr>
+                      </thead>
+                      <tbody>
+                        {d.attempts.map((x) => (
+                          <tr key={x.attempt}>
+                            <td class="num">{t("attempt_no", { n: x.attempt })}</td>
+                            <td class="num">{stamp(x.at_ms)}</td>
+                            <td class="num">{duration(x.duration_ms)}</td>
+                            <td class={x.status_code !== null && x.status_code < 300 ? "num good" : "num bad"}>{x.status_code ?? "—"}</td>
+                            <td class="mono wrap response">{x.error || x.response}</td>
+                          </tr>
+                        ))}
+                      </tbody>
+                    </table>
+                  )}
+                  {d.state === "pending" && d.next_ms !== null && (
+                    <p class="dim">
+                      {t("next_try")} {stamp(d.next_ms)}
+                    </p>
+                  )}
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </Await>
+    </Panel>
+  );
+}
+
+function Findings({ findings }: { findings: Finding[] }) {
+  if (findings.length < 2) return null;
+  return (
+    <Panel title="later_findings" note={t("newest_n", { n: findings.length })}>
+      <div class="table-wrap findings-list scroll" tabIndex={0} role="region" aria-label={t("later_findings")}>
+        <table class="table inner">
+          <thead>
+            <tr>
+              <th>{t("when")}</th>
+              <th>{t("indicator")}</th>
+              <th>{t("value")}</th>
+              <th>{t("limit")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {findings.map((f) => (
+              <tr key={f.finding_id}>
+                <td class="num">{stamp(f.t_ms)}</td>
+                <td>{codeName(f.indicator)}</td>
+                <td class="num strong">{withUnit(f.value, f.unit)}</td>
+                <td class="num">{limitText(f.citation)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Panel>
+  );
+}
+
+export function AlertPage({ id }: { id: string }) {
+  const resource = useResource<AlertDetail>(`alert/${id}`, (signal) => api.alert(id, signal), { poll_ms: 30_000 });
+  const [round, setRound] = useState(0);
+  const reload = useRef(resource.reload);
+  reload.current = resource.reload;
+  useEffect(() => {
+    const soon = burst(() => {
+      reload.current();
+      setRound((n) => n + 1);
+    }, 500);
+    return onEvent((e) => e.data.alert_id === id && soon());
+  }, [id]);
+  return (
+    <div class="page alert">
+      <Await {...resource}>
+        {(a) => (
+          <>
+            <Head a={a} />
+            <div class="alert-left">
+              <What a={a} />
+              <Panel title="citation">
+                <CitationBlock citation={a.citation} />
+              </Panel>
+              <Actions a={a} reload={resource.reload} />
+              <Timeline transitions={a.transitions} />
+            </div>
+            <div class="alert-right">
+              <EvidencePanel a={a} />
+              <Deliveries id={id} round={round} />
+              <Findings findings={a.findings} />
+            </div>
+          </>
+        )}
+      </Await>
+    </div>
+  );
+}

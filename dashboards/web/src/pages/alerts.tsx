@@ -1,0 +1,187 @@
+/** 告警: all alerts with filters, newest first. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { api, ApiError } from "../api/client";
+import type { Alert, AlertPage, Severity } from "../api/types";
+import { burst } from "../burst";
+import { clauseText, limitText, withUnit } from "../format";
+import { pick, t, term } from "../i18n";
+import { onEvent } from "../live";
+import { AlertStateTag, Await, Choice, Empty, Flags, Panel, Severe, Unverified, When } from "../parts/parts";
+import { useResource } from "../parts/resource";
+import { href, route, setQuery } from "../route";
+import { alertTitle, stationName, stations } from "../state";
+
+const STATES = ["suspected", "confirmed", "cleared", "dismissed", "refuted", "resolved"] as const;
+const SEVERITIES: readonly Severity[] = ["critical", "major", "warning", "info"];
+const PAGE = 100;
+
+function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
+  const to = href(["alerts", a.alert_id]);
+  const flags = a.flags.filter((f) => f !== "limit_unverified");
+  return (
+    <tr
+      class={`alert-line sev-edge-${a.severity}${fresh ? " fresh" : ""}`}
+      data-testid="alert-row"
+      data-alert-id={a.alert_id}
+      data-severity={a.severity}
+      data-state={a.state}
+      onClick={() => {
+        location.hash = to;
+      }}
+    >
+      <td>
+        <Severe severity={a.severity} />
+      </td>
+      <td>
+        <a href={to}>
+          <b>{pick(a.indicator_zh, a.indicator_en, a.indicator) || term("k_", a.kind)}</b>
+        </a>
+        <small class="block dim">{alertTitle(a)}</small>
+      </td>
+      <td class="num strong">{a.value === null ? "—" : withUnit(a.value, a.unit)}</td>
+      <td>
+        <span class="num">{limitText(a.citation) || "—"}</span>
+        <small class="block dim">
+          {[a.citation.standard, clauseText(a.citation.clause)].filter(Boolean).join(" ")} {a.citation.verified === false && <Unverified />}
+        </small>
+      </td>
+      <td>
+        <span class="block">{pick(a.station_name, a.station_name_en, a.station)}</span>
+        <small class="dim">{[a.plot_name || a.device, a.product_name, a.sample_no].filter(Boolean).join(" · ")}</small>
+      </td>
+      <td>
+        <AlertStateTag state={a.state} />
+        {a.acked_ms !== null && <small class="block dim">{t("f_acked")}</small>}
+      </td>
+      <td>
+        <Flags flags={flags} />
+      </td>
+      <td class="num">{a.occurrence_count}</td>
+      <td>
+        <When ms={a.raised_ms} />
+      </td>
+    </tr>
+  );
+}
+
+export function AlertsPage() {
+  const { query } = route.value;
+  const state = query.get("state") ?? "";
+  const severity = query.get("severity") ?? "";
+  const station = query.get("station") ?? "";
+  const filters = { state, severity, station };
+  const key = `alerts/${state}/${severity}/${station}`;
+  const first = useResource<AlertPage>(key, (signal) => api.alerts({ ...filters, limit: PAGE }, signal), { poll_ms: 30_000, keep: true });
+  const [older, setOlder] = useState<{ key: string; alerts: Alert[]; next: string | null } | null>(null);
+  const [moreError, setMoreError] = useState(false);
+  const changed = useRef(new Set<string>());
+
+  const reload = useRef(first.reload);
+  reload.current = first.reload;
+  useEffect(() => {
+    const soon = burst(() => reload.current(), 500);
+    return onEvent((e) => {
+      if (e.type !== "alert" || !e.data.alert_id) return;
+      changed.current.add(e.data.alert_id);
+      soon();
+    });
+  }, []);
+
+  const newest = first.data?.alerts ?? [];
+  const more = older?.key === key ? older : null;
+  const have = new Set(newest.map((a) => a.alert_id));
+  const all = [...newest, ...(more?.alerts ?? []).filter((a) => !have.has(a.alert_id))];
+  const next = more ? more.next : (first.data?.next ?? null);
+
+  const loadMore = async (): Promise<void> => {
+    setMoreError(false);
+    try {
+      const page = await api.alerts({ ...filters, limit: PAGE, before: next });
+      setOlder({ key, alerts: [...all, ...page.alerts], next: page.next });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      setMoreError(true);
+    }
+  };
+
+  const names = stations.value.data ?? [];
+  const filtered = state !== "" || severity !== "" || station !== "";
+  return (
+    <div class="page">
+      <h1 class="hidden">{t("alerts")}</h1>
+      <Panel
+        title="alerts"
+        class="fill"
+        tools={
+          <div class="filters" role="group" aria-label={t("filters")}>
+            <Choice
+              label="a_state"
+              value={state}
+              testid="filter-state"
+              options={[["", t("all")], ["open", t("any_open")], ...STATES.map((s) => [s, s === "resolved" ? `${term("st_", s)} (${t("technical")})` : term("st_", s)] as const)]}
+              onChange={(v) => setQuery({ state: v || null })}
+            />
+            <Choice label="a_severity" value={severity} testid="filter-severity" options={[["", t("all")], ...SEVERITIES.map((s) => [s, term("sev_", s)] as const)]} onChange={(v) => setQuery({ severity: v || null })} />
+            <Choice
+              label="station"
+              value={station}
+              testid="filter-station"
+              options={[
+                ["", t("all")],
+                ...(station && !names.some((s) => s.code === station) ? [[station, station] as const] : []),
+                ...names.map((s) => [s.code, `${stationName(s.code)} (${s.code})`] as const),
+              ]}
+              onChange={(v) => setQuery({ station: v || null })}
+            />
+          </div>
+        }
+      >
+        <Await {...first}>
+          {() =>
+            all.length === 0 ? (
+              filtered ? (
+                <Empty title="alerts_none_match">
+                  <button type="button" class="button" onClick={() => setQuery({ state: null, severity: null, station: null })}>
+                    {t("clear_filters")}
+                  </button>
+                </Empty>
+              ) : (
+                <Empty title="alerts_empty" advice="alerts_empty_do" />
+              )
+            ) : (
+              <div class={`table-wrap scroll${first.stale ? " stale" : ""}`} tabIndex={0} role="region" aria-label={t("alerts")}>
+                <table class="table sticky" data-testid="alerts">
+                  <thead>
+                    <tr>
+                      <th>{t("a_severity")}</th>
+                      <th>{t("indicator")}</th>
+                      <th>{t("value")}</th>
+                      <th>{t("limit")}</th>
+                      <th>{t("where")}</th>
+                      <th>{t("a_state")}</th>
+                      <th>{t("flags")}</th>
+                      <th>{t("occurrences")}</th>
+                      <th>{t("raised_at")}</th>
+                    </tr>
+                  </thead>
+                  <tbody>
+                    {all.map((a) => (
+                      <Row key={`${a.alert_id}${a.seq}`} a={a} fresh={changed.current.has(a.alert_id)} />
+                    ))}
+                  </tbody>
+                </table>
+                {next !== null && (
+                  <button type="button" class="button more" onClick={() => void loadMore()}>
+                    {t(moreError ? "retry" : "more")}
+                  </button>
+                )}
+              </div>
+            )
+          }
+        </Await>
+      </Panel>
+    </div>
+  );
+}

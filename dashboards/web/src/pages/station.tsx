@@ -1,0 +1,373 @@
+/** 站点: one station: its state, its devices with their series, the trend of one series, its losses. */
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+
+import { api } from "../api/client";
+import type { Device, Loss, Readings, SeriesHead, StationDetail } from "../api/types";
+import { clauseText, conditionText, duration, integer, limitText, number, stamp, unitText } from "../format";
+import { pick, t, term } from "../i18n";
+import { onEvent } from "../live";
+import { WriteForm } from "../parts/key_form";
+import { Icon } from "../parts/icons";
+import { Ago, Await, Empty, Fact, Panel, StateMark, Unverified, When } from "../parts/parts";
+import { useResource } from "../parts/resource";
+import { href, route, setQuery } from "../route";
+import { Spark } from "../trend/spark";
+import { Trend } from "../trend/trend";
+import { isFailed, isSuspect } from "../trend/shape";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const RANGES = [
+  ["1h", HOUR],
+  ["6h", 6 * HOUR],
+  ["24h", DAY],
+  ["7d", 7 * DAY],
+  ["30d", 30 * DAY],
+  ["1y", 365 * DAY],
+] as const;
+const MAX_POINTS = 2000;
+const SPARK_POINTS = 120;
+
+type RangeName = (typeof RANGES)[number][0];
+
+const refreshEvery = (span_ms: number): number => (span_ms <= 6 * HOUR ? 5_000 : span_ms <= DAY ? 20_000 : 60_000);
+
+function SeriesCard({ station, device, series, chosen, choose }: { station: string; device: string; series: SeriesHead; chosen: boolean; choose: () => void }) {
+  const { data } = useResource<Readings>(
+    `spark/${station}/${device}/${series.indicator}`,
+    (signal) => {
+      const end = Date.now() + 1;
+      return api.readings({ station, device, indicator: series.indicator, start: end - DAY, end, max_points: SPARK_POINTS }, signal);
+    },
+    { poll_ms: MINUTE, keep: true },
+  );
+  const name = pick(series.name_zh, series.name_en, series.indicator);
+  const quality = isFailed(series.q) ? "q-failed" : isSuspect(series.q) ? "q-suspect" : "";
+  return (
+    <button type="button" class={`series-card ${quality}`} aria-pressed={chosen} onClick={choose} data-testid="series-card" data-indicator={series.indicator}>
+      <span class="series-name">{name}</span>
+      <span class="series-value">
+        <b class="num">{number(series.v, series.decimals)}</b> <small>{unitText(series.unit)}</small>
+      </span>
+      {data ? <Spark points={data.points} bucket_ms={data.downsampling === "none" ? 0 : (2 * DAY) / Math.max(data.returned, 1)} label={`${name} ${t("range_24h")}`} /> : <span class="spark" />}
+      <span class="series-foot">
+        <Ago ms={series.t_ms} />
+        {quality && <span class={quality}>{term("q_", String(series.q))}</span>}
+        <span class="dim num">{t("count_readings", { n: integer(series.count) })}</span>
+      </span>
+    </button>
+  );
+}
+
+function Devices({ s, chosen, choose }: { s: StationDetail; chosen: Chosen | null; choose: (device: string, indicator: string) => void }) {
+  if (s.devices.length === 0) return <Empty title="devices_empty" advice="devices_empty_do" />;
+  return (
+    <div class="devices scroll" tabIndex={0} role="region" aria-label={t("devices")}>
+      {s.devices.map((d: Device) => (
+        <section key={d.path} class="device" aria-label={d.name || d.path} data-testid="device" data-device={d.path}>
+          <header>
+            <b>{d.name || d.path}</b>
+            <span class={d.ok ? "device-ok" : d.seen_ms === null ? "dim" : "device-failed"}>{t(d.ok ? "device_ok" : d.seen_ms === null ? "device_unknown" : "device_failed")}</span>
+            <small>
+              {[d.path, d.model, d.plot_name].filter(Boolean).join(" · ")}
+              {d.serial_no && ` · ${t("serial_no")} ${d.serial_no}`}
+            </small>
+          </header>
+          {d.series.length === 0 ? (
+            <p class="device-none">
+              {t("series_empty")} · <a href={href(["tests"], { station: s.code })}>{t("station_tests")}</a>
+            </p>
+          ) : (
+            <div class="series-grid">
+              {d.series.map((series) => (
+                <SeriesCard
+                  key={series.indicator}
+                  station={s.code}
+                  device={d.path}
+                  series={series}
+                  chosen={chosen?.device === d.path && chosen.series.indicator === series.indicator}
+                  choose={() => choose(d.path, series.indicator)}
+                />
+              ))}
+            </div>
+          )}
+        </section>
+      ))}
+    </div>
+  );
+}
+
+function LimitTable({ readings }: { readings: Readings }) {
+  if (readings.limits.length === 0) return <p class="limits-none">{t("limits_none")}</p>;
+  return (
+    <div class="table-wrap">
+      <table class="table limits-table" data-testid="limits">
+        <caption class="hidden">{t("limits")}</caption>
+        <thead>
+          <tr>
+            <th>{t("limits")}</th>
+            <th>{t("level")}</th>
+            <th>{t("limit")}</th>
+            <th>{t("conditions")}</th>
+            <th>{t("period")}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {readings.limits.map((l, i) => (
+            <tr key={i}>
+              <td>
+                {l.standard} {clauseText(l.clause)} {!l.verified && <Unverified />}
+              </td>
+              <td>{term("lv_", l.level)}</td>
+              <td class="num strong">{limitText(l)}</td>
+              <td>{conditionText(l.conditions) || t("none")}</td>
+              <td class="num dim">
+                {stamp(Math.max(l.from_ms, readings.start_ms)).slice(0, 16)} – {stamp(Math.min(l.to_ms, readings.end_ms)).slice(0, 16)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+interface Chosen {
+  device: string;
+  series: SeriesHead;
+}
+
+function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
+  const wanted = route.value.query.get("range");
+  const range: RangeName = RANGES.find(([name]) => name === wanted)?.[0] ?? "24h";
+  const span = RANGES.find(([name]) => name === range)?.[1] ?? DAY;
+  const [zoom, setZoom] = useState<readonly [number, number] | null>(null);
+  const [allLimits, setAllLimits] = useState(false);
+  const { device, series } = chosen;
+  useEffect(() => setZoom(null), [device, series.indicator, range]);
+
+  const resource = useResource<Readings>(
+    `trend/${station}/${device}/${series.indicator}/${zoom ? zoom.join("-") : range}`,
+    (signal) => {
+      const end = zoom ? zoom[1] : Date.now() + 1;
+      const start = zoom ? zoom[0] : end - span;
+      return api.readings({ station, device, indicator: series.indicator, start, end, max_points: MAX_POINTS }, signal);
+    },
+    { poll_ms: zoom ? undefined : refreshEvery(span), keep: true },
+  );
+  const name = pick(series.name_zh, series.name_en, series.indicator);
+  return (
+    <Panel
+      title="trend"
+      class="station-trend"
+      note={
+        <>
+          {name} {unitText(series.unit) && `(${unitText(series.unit)})`} · {device}
+        </>
+      }
+      tools={
+        <div class="segments" role="group" aria-label={t("range_label")} data-testid="ranges">
+          {RANGES.map(([r]) => (
+            <button key={r} type="button" aria-pressed={!zoom && r === range} data-testid={`range-${r}`} onClick={() => (setZoom(null), setQuery({ range: r }))}>
+              {t(`range_${r}`)}
+            </button>
+          ))}
+          {zoom && (
+            <button type="button" aria-pressed="true" onClick={() => setZoom(null)}>
+              {t("zoom_out")}
+            </button>
+          )}
+        </div>
+      }
+    >
+      <div class={resource.stale ? "trend-body stale" : "trend-body"} aria-busy={resource.stale}>
+        <Await {...resource}>
+          {(readings) => (
+            <>
+              {readings.points.length === 0 ? (
+                <div class="trend-empty">
+                  <Empty title="trend_empty" advice="trend_empty_do" />
+                </div>
+              ) : (
+                <Trend readings={readings} allLimits={allLimits} onZoom={(a, b) => setZoom([a, b])} />
+              )}
+              <div class="trend-notes">
+                <span>
+                  {t("zoom_hint")} · {t("mark_gap")}
+                </span>
+                {readings.limits.length > 0 && (
+                  <label class="check">
+                    <input type="checkbox" checked={allLimits} onChange={(e) => setAllLimits(e.currentTarget.checked)} />
+                    {t("show_all_limits")}
+                  </label>
+                )}
+              </div>
+              <LimitTable readings={readings} />
+            </>
+          )}
+        </Await>
+      </div>
+    </Panel>
+  );
+}
+
+function Losses({ losses }: { losses: Loss[] }) {
+  return (
+    <Panel title="losses" class="station-losses" note={t("losses_note")}>
+      {losses.length === 0 ? (
+        <p class="quiet-ok">
+          {t("losses_empty")}
+          {t("colon")}
+          {t("losses_empty_do")}
+        </p>
+      ) : (
+        <div class="table-wrap scroll">
+          <table class="table" data-testid="losses">
+            <thead>
+              <tr>
+                <th>{t("found_at")}</th>
+                <th>{t("reason")}</th>
+                <th>{t("loss_range")}</th>
+                <th>{t("loss_readings")}</th>
+                <th>{t("epoch")}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {losses.map((l) => (
+                <tr key={`${l.epoch}${l.from_seq}`}>
+                  <td>
+                    <When ms={l.at_ms} />
+                  </td>
+                  <td>{term("loss_", l.reason)}</td>
+                  <td class="num">
+                    {l.from_seq} – {l.through_seq}
+                  </td>
+                  <td class="num">{integer(l.readings)}</td>
+                  <td class="mono dim">{l.epoch}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </Panel>
+  );
+}
+
+function Keys({ s, reload }: { s: StationDetail; reload: () => void }) {
+  const pending = s.keys.filter((k) => k.state === "pending");
+  if (pending.length === 0) return null;
+  return (
+    <section class="attention-box" aria-label={t("key_state")}>
+      <p>{t("key_pending_do")}</p>
+      {pending.map((k) => (
+        <div key={k.key} class="pending-key">
+          <span class="mono">{k.key}</span>
+          <span class="dim">
+            {t("key_first_seen")} <When ms={k.first_seen_ms} />
+          </span>
+          <WriteForm action="approve" testid="approve-key" run={(key) => api.approveKey(s.code, key, k.key)} done={reload} />
+        </div>
+      ))}
+    </section>
+  );
+}
+
+function Head({ s }: { s: StationDetail }) {
+  const slow = s.clock_offset_ms !== null && Math.abs(s.clock_offset_ms) > 5000;
+  return (
+    <header class="station-head">
+      <a class="back" href={href(["stations"])} aria-label={t("back")}>
+        <Icon name="back" />
+      </a>
+      <div class="station-title">
+        <h1>
+          {pick(s.name, s.name_en, s.code)} <StateMark state={s.state} />
+        </h1>
+        <p>
+          {[s.code, pick(s.region_name, s.region_name_en, s.region_code), s.base_name].filter(Boolean).join(" · ")}
+          {s.alarms.map((alarm) => (
+            <span key={alarm} class="tag attention">
+              {term("alarm_", alarm)}
+            </span>
+          ))}
+        </p>
+      </div>
+      <dl class="facts">
+        <Fact name="last_seen">
+          <Ago ms={s.seen_ms} />
+        </Fact>
+        <Fact name="clock_offset">
+          <span class={`num${slow ? " bad" : ""}`}>{s.clock_offset_ms === null ? "—" : `${s.clock_offset_ms > 0 ? "+" : ""}${duration(s.clock_offset_ms)}`}</span>
+        </Fact>
+        <Fact name="queue">
+          <span class="num">{integer(s.queue)}</span>
+          {s.oldest_unreceipted_ms ? (
+            <small>
+              {" "}
+              {t("oldest_unsent")} {duration(s.oldest_unreceipted_ms)}
+            </small>
+          ) : null}
+        </Fact>
+        <Fact name="devices_ok">
+          <span class="num">
+            {s.devices_ok}/{s.devices_total}
+          </span>
+        </Fact>
+        <Fact name="key_state">
+          <span class={s.key_state === "approved" ? "" : "bad"}>{term("key_", s.key_state)}</span>
+        </Fact>
+        <Fact name="agent_version">{s.version || "—"}</Fact>
+        <Fact name="open_alerts">
+          <a href={href(["alerts"], { station: s.code, state: "open" })} class={s.open_alerts > 0 ? "bad num" : "num"}>
+            {integer(s.open_alerts)}
+          </a>
+        </Fact>
+        <Fact name="tests">
+          <a href={href(["tests"], { station: s.code })}>{t("station_tests")}</a>
+        </Fact>
+      </dl>
+    </header>
+  );
+}
+
+export function StationPage({ code }: { code: string }) {
+  const resource = useResource<StationDetail>(`station/${code}`, (signal) => api.station(code, signal), { poll_ms: 5000 });
+  const { query } = route.value;
+  const device = query.get("device");
+  const indicator = query.get("indicator");
+  const { data, reload } = resource;
+  useEffect(() => onEvent((e) => e.data.station === code && (e.type === "alert" || e.type === "station") && reload()), [code]);
+
+  const chosen = useMemo<Chosen | null>(() => {
+    if (!data) return null;
+    const all = data.devices.flatMap((d) => d.series.map((series) => ({ device: d.path, series })));
+    return all.find((c) => c.device === device && c.series.indicator === indicator) ?? all.find((c) => c.series.indicator === indicator) ?? all[0] ?? null;
+  }, [data, device, indicator]);
+
+  return (
+    <div class="page station">
+      <Await {...resource}>
+        {(s) => (
+          <>
+            <Head s={s} />
+            <Keys s={s} reload={reload} />
+            <Panel title="devices" class="station-devices" note={integer(s.devices.length)}>
+              <Devices s={s} chosen={chosen} choose={(d, i) => setQuery({ device: d, indicator: i })} />
+            </Panel>
+            {chosen ? (
+              <TrendPanel station={code} chosen={chosen} />
+            ) : (
+              <Panel title="trend" class="station-trend">
+                <Empty title="trend_empty" advice={s.devices.length === 0 ? "devices_empty_do" : "trend_empty_do"} />
+              </Panel>
+            )}
+            <Losses losses={s.losses} />
+          </>
+        )}
+      </Await>
+    </div>
+  );
+}

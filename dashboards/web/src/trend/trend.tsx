@@ -1,0 +1,327 @@
+/** The large trend of one series: line, limits, suspect and failed points, gaps, zoom by dragging. */
+
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import uPlot from "uplot";
+
+import type { LimitLine, Readings } from "../api/types";
+import { clauseText, integer, limitText, number, shanghai, stamp, withUnit } from "../format";
+import { lang, pick, t, term } from "../i18n";
+import { isFailed, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
+
+const FLAGS: readonly (readonly [bit: number, name: string])[] = [
+  [1, "late"],
+  [2, "clock_suspect"],
+  [4, "out_of_order"],
+  [8, "bad_reading"],
+  [16, "gross_range"],
+];
+const LABEL_PX = 20;
+const DAY_S = 86_400;
+
+interface Props {
+  readings: Readings;
+  allLimits: boolean;
+  onZoom: (start_ms: number, end_ms: number) => void;
+}
+
+const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** uPlot asks for a Date whose local parts are Shanghai's, so that ticks fall on Shanghai's hours and days. */
+function shanghaiDate(ts: number): Date {
+  const d = new Date(ts * 1000);
+  return new Date(d.getTime() + (480 + d.getTimezoneOffset()) * 60_000);
+}
+
+function tickText(_u: uPlot, splits: number[], _axis: number, _space: number, step: number): string[] {
+  let day = "";
+  return splits.map((s) => {
+    const p = shanghai(s * 1000);
+    if (step >= 27 * DAY_S) return `${p.year}-${p.monthDay.slice(0, 2)}`;
+    if (step >= DAY_S) return p.monthDay;
+    const text = step < 60 ? p.second : p.minute;
+    if (p.day === day) return text;
+    day = p.day;
+    return `${text}\n${p.monthDay}`;
+  });
+}
+
+function limitLabel(l: LimitLine): string {
+  return [l.standard, clauseText(l.clause), term("lv_", l.level), limitText(l)].filter(Boolean).join(" ");
+}
+
+/** One label per limit, however many spans of time it held. */
+function distinct(limits: readonly LimitLine[]): LimitLine[] {
+  return [...new Map(limits.map((l) => [`${limitLabel(l)}/${l.verified}`, l])).values()];
+}
+
+function mark(ctx: CanvasRenderingContext2D, shapeName: "diamond" | "cross", x: number, y: number, r: number): void {
+  ctx.beginPath();
+  if (shapeName === "diamond") {
+    ctx.moveTo(x, y - r);
+    ctx.lineTo(x + r, y);
+    ctx.lineTo(x, y + r);
+    ctx.lineTo(x - r, y);
+    ctx.closePath();
+    ctx.fill();
+  } else {
+    ctx.moveTo(x - r, y - r);
+    ctx.lineTo(x + r, y + r);
+    ctx.moveTo(x + r, y - r);
+    ctx.lineTo(x - r, y + r);
+  }
+  ctx.stroke();
+}
+
+/** Limits as dashed lines over the time that they hold; marks above the line. */
+function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
+  const { ctx } = u;
+  const { left, top, width, height } = u.bbox;
+  const px = devicePixelRatio || 1;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, top, width, height);
+  ctx.clip();
+
+  ctx.setLineDash([6 * px, 4 * px]);
+  for (const l of readings.limits) {
+    ctx.strokeStyle = css(l.level === "intervention" ? "--critical" : "--limit");
+    ctx.lineWidth = (l.level === "intervention" ? 2 : 1.5) * px;
+    const y = u.valToPos(l.limit, "y", true);
+    const x0 = Math.max(left, u.valToPos(l.from_ms / 1000, "x", true));
+    const x1 = Math.min(left + width, u.valToPos(l.to_ms / 1000, "x", true));
+    ctx.beginPath();
+    ctx.moveTo(x0, y);
+    ctx.lineTo(x1, y);
+    ctx.stroke();
+  }
+  ctx.setLineDash([]);
+
+  const { points } = readings;
+  ctx.lineWidth = 1.6 * px;
+  ctx.strokeStyle = css("--panel");
+  ctx.fillStyle = css("--suspect");
+  for (const i of shaped.suspect) {
+    const [ms, v] = points[i]!;
+    mark(ctx, "diamond", u.valToPos(ms / 1000, "x", true), u.valToPos(v!, "y", true), 5 * px);
+  }
+  ctx.strokeStyle = css("--failed");
+  ctx.lineWidth = 1.8 * px;
+  const base = top + height - 7 * px;
+  for (const i of shaped.failed) {
+    const [ms, v] = points[i]!;
+    // A failed value far outside would flatten the rest: its mark stays at the edge.
+    const y = v === null ? base : Math.min(Math.max(u.valToPos(v, "y", true), top + 7 * px), base);
+    mark(ctx, "cross", u.valToPos(ms / 1000, "x", true), y, 3.5 * px);
+  }
+  ctx.restore();
+}
+
+/** Labels of the limits as text over the plot, moved apart; those off the scale sit at the edge with an arrow. */
+function placeLabels(u: uPlot, box: HTMLElement, spans: readonly LimitLine[]): void {
+  const limits = distinct(spans);
+  const height = u.over.clientHeight;
+  const wanted = limits.map((l) => u.valToPos(l.limit, "y"));
+  // Above the line when there is room: the text must not strike the line through.
+  const centres = spread(
+    wanted.map((y) => y - LABEL_PX / 2 - 1),
+    LABEL_PX,
+    height,
+  );
+  box.replaceChildren(
+    ...limits.map((l, i) => {
+      const y = wanted[i]!;
+      const label = document.createElement("div");
+      label.className = `limit-label${l.level === "intervention" ? " grave" : ""}`;
+      label.dataset["testid"] = "limit-label";
+      label.style.top = `${centres[i]! - LABEL_PX / 2}px`;
+      const off = y < 0 ? "↑ " : y > height ? "↓ " : "";
+      label.append(`${off}${limitLabel(l)}`);
+      if (off) label.append(` (${t("limit_off_scale")})`);
+      if (!l.verified) {
+        const mark = document.createElement("span");
+        mark.className = "tag unverified";
+        mark.textContent = t("unverified");
+        label.append(" ", mark);
+      }
+      return label;
+    }),
+  );
+}
+
+/** What the chart draws from; replaced when data come, while the chart stays (and with it the pointer and a drag). */
+interface Drawn {
+  readings: Readings;
+  shaped: Shaped;
+  summary: Summary;
+  range: [number, number];
+}
+
+/** Time, value and quality under the pointer, else of the latest point. */
+function say(u: uPlot, out: HTMLElement, { readings, shaped, summary: s }: Drawn): void {
+  const index = u.cursor.idx;
+  const shown = (index === null || index === undefined ? undefined : readings.points[shaped.source[index] ?? -1]) ?? s.last;
+  if (!shown) {
+    out.replaceChildren();
+    return;
+  }
+  const [ms, v, q, flags] = shown;
+  const time = document.createElement("time");
+  time.textContent = stamp(ms);
+  const value = document.createElement("b");
+  value.textContent = withUnit(v, readings.unit, readings.decimals);
+  const quality = document.createElement("span");
+  quality.className = isFailed(q) ? "q-failed" : q === 3 ? "q-suspect" : "dim";
+  quality.textContent = [term("q_", String(q)), ...FLAGS.filter(([bit]) => flags & bit).map(([, name]) => term("f_", name))].join(" · ");
+  out.replaceChildren(time, value, quality);
+}
+
+export function Trend({ readings, allLimits, onZoom }: Props) {
+  const host = useRef<HTMLDivElement>(null);
+  const readout = useRef<HTMLDivElement>(null);
+  const chart = useRef<uPlot | null>(null);
+  const zoom = useRef(onZoom);
+  zoom.current = onZoom;
+  const language = lang.value;
+
+  const s = useMemo(() => summary(readings.points), [readings]);
+  const drawn = useRef<Drawn | null>(null);
+  const now = useMemo<Drawn>(() => {
+    const bucket_ms = readings.downsampling === "none" ? 0 : ((readings.end_ms - readings.start_ms) * 2) / Math.max(readings.returned, 1);
+    return { readings, shaped: shape(readings.points, bucket_ms), summary: s, range: valueRange(s, readings.limits, allLimits) };
+  }, [readings, allLimits]);
+  drawn.current = now;
+
+  useEffect(() => {
+    const element = host.current;
+    const out = readout.current;
+    if (!element || !out) return undefined;
+    const get = (): Drawn => drawn.current ?? now;
+    const labels = document.createElement("div");
+    labels.className = "limit-labels";
+    const grid = { stroke: css("--line-soft"), width: 1 };
+    const ticks = { stroke: css("--line"), width: 1, size: 5 };
+    const font = `12px ${css("--font")}`;
+    const made = new uPlot(
+      {
+        width: element.clientWidth,
+        height: element.clientHeight,
+        tzDate: shanghaiDate,
+        legend: { show: false },
+        cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 8 } },
+        scales: {
+          x: { time: true, range: () => [get().readings.start_ms / 1000, get().readings.end_ms / 1000] },
+          y: { range: () => get().range },
+        },
+        axes: [
+          { stroke: css("--ink-2"), grid, ticks, font, values: tickText, space: 70, size: 44 },
+          { stroke: css("--ink-2"), grid, ticks, font, size: 60, values: (_u, splits) => splits.map((v) => number(v)) },
+        ],
+        series: [
+          {},
+          {
+            stroke: css("--trend"),
+            width: 1.6,
+            spanGaps: false,
+            points: { size: 4, fill: css("--trend"), width: 0, stroke: css("--trend") },
+          },
+        ],
+        hooks: {
+          ready: [(u) => u.over.append(labels), (u) => say(u, out, get())],
+          draw: [(u) => paint(u, get().readings, get().shaped), (u) => placeLabels(u, labels, get().readings.limits)],
+          setCursor: [(u) => say(u, out, get())],
+          setSelect: [
+            (u) => {
+              if (u.select.width < 8) return;
+              const start = u.posToVal(u.select.left, "x") * 1000;
+              const end = u.posToVal(u.select.left + u.select.width, "x") * 1000;
+              u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+              zoom.current(Math.round(start), Math.round(end));
+            },
+          ],
+        },
+      },
+      [get().shaped.x, get().shaped.y],
+      element,
+    );
+    chart.current = made;
+    const watch = new ResizeObserver(() => {
+      if (element.clientWidth > 0) made.setSize({ width: element.clientWidth, height: element.clientHeight });
+    });
+    watch.observe(element);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+      chart.current = null;
+    };
+  }, [language]);
+
+  const first = useRef(true);
+  useEffect(() => {
+    if (first.current) {
+      first.current = false; // made with these data just now
+      return;
+    }
+    const u = chart.current;
+    if (!u || !readout.current) return;
+    u.setData([now.shaped.x, now.shaped.y]);
+    say(u, readout.current, now);
+  }, [now]);
+
+  const name = pick(readings.name_zh, readings.name_en, readings.indicator);
+  const text = (v: number | null): string => withUnit(v, readings.unit, readings.decimals);
+  return (
+    <>
+      <div class="trend-top">
+        <div class="readout num" ref={readout} aria-hidden="true" />
+        <span class="trend-sampling num" data-testid="sampling">
+          {readings.downsampling === "none"
+            ? t("not_downsampled", { total: integer(readings.total) })
+            : t("downsampled", { n: integer(readings.returned), total: integer(readings.total) })}
+        </span>
+      </div>
+      <div
+        class="trend"
+        data-testid="trend"
+        data-points={readings.returned}
+        data-total={readings.total}
+        data-suspect={s.suspect}
+        data-failed={s.failed}
+        role="img"
+        aria-label={t("trend_aria", { name, n: s.n, min: text(s.min), max: text(s.max), last: text(s.last?.[1] ?? null), suspect: s.suspect, failed: s.failed })}
+        ref={host}
+      />
+      <dl class="trend-facts">
+        <div>
+          <dt>{t("latest")}</dt>
+          <dd class="num">{text(s.last?.[1] ?? null)}</dd>
+        </div>
+        <div>
+          <dt>{t("minimum")}</dt>
+          <dd class="num">{text(s.min)}</dd>
+        </div>
+        <div>
+          <dt>{t("maximum")}</dt>
+          <dd class="num">{text(s.max)}</dd>
+        </div>
+        <div class="key-suspect">
+          <dt>
+            <i aria-hidden="true">◆</i>
+            {t("mark_suspect")}
+          </dt>
+          <dd class="num" data-testid="count-suspect">
+            {s.suspect}
+          </dd>
+        </div>
+        <div class="key-failed">
+          <dt>
+            <i aria-hidden="true">×</i>
+            {t("mark_failed")}
+          </dt>
+          <dd class="num" data-testid="count-failed">
+            {s.failed}
+          </dd>
+        </div>
+      </dl>
+    </>
+  );
+}

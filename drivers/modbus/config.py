@@ -1,0 +1,290 @@
+"""The ``[[station.device]]`` table of a Modbus TCP device, checked into points and blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from drivers.device_table import DevicePath, read_table
+from drivers.errors import ConfigError
+from drivers.modbus import models
+from drivers.modbus.plan import Block, coalesce
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drivers.modbus.points import Point
+
+MAX_TIMEOUT_S = 60.0
+_INLINE_MAX_READ = 125  # Modbus application protocol V1.1b3 §6.3
+_INLINE_TIMEOUT_S = 1.0
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table as written; ``README.md`` describes each key."""
+
+    path: DevicePath
+    driver: Literal["modbus"] = "modbus"
+    station: str = ""
+    host: Annotated[str, msgspec.Meta(min_length=1)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 502
+    unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    poll_interval_s: Seconds = 60.0
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
+    gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    model: str = ""
+    settings: dict[str, dict[str, object]] = {}
+    indicators: list[str] = []
+    points: list[dict[str, object]] = []
+    order: str = ""
+    function: Literal[3, 4] = 3
+    sentinels: list[int] = []
+    max_read: models.Registers | None = None
+    exact_blocks_only: bool = False
+    blocks: list[dict[str, object]] = []
+
+
+class SettingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a map leaves open for one metric."""
+
+    order: str | None = None
+    scale: models.Number | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModbusDevice:
+    """One Modbus TCP device to poll; times in seconds, ``gap_ms`` between two requests to it."""
+
+    path: str
+    poll_interval_s: float
+    host: str
+    port: int
+    unit_id: int
+    timeout_s: float
+    gap_ms: int
+    points: tuple[Point, ...]
+    blocks: tuple[Block, ...]
+    max_read: int
+    exact_blocks_only: bool
+    model: str = ""
+
+    @property
+    def bus(self) -> str:
+        """Key of the bus: one TCP connection per host and port."""
+        return f"tcp:{self.host}:{self.port}"
+
+
+def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
+    """Return the device in ``table``; raise ConfigError with every fault, each beginning with ``where``."""
+    faults: list[str] = []
+    read = read_table(DeviceTable, table, where, faults)
+    inline = table.get("points")
+    if read is None:
+        if isinstance(inline, list):  # look at the points even so: one run names everything
+            models.read_points([p for p in inline if isinstance(p, dict)], where, faults)
+        raise ConfigError(faults)
+    if bool(read.model) == bool(read.points):
+        faults.append(f"{where}: model: give either model or points")
+        raise ConfigError(faults)
+    device = _from_model(read, where, faults) if read.model else _from_points(read, where, faults)
+    if device is None or faults:
+        raise ConfigError(faults)
+    return device
+
+
+def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
+    faults.extend(
+        f"{where}: {name}: belongs to inline points; the model says it"
+        for name in ("sentinels", "max_read", "exact_blocks_only", "blocks")
+        if getattr(read, name)
+    )
+    try:
+        model = models.load(read.model)
+    except ConfigError as exc:
+        faults.extend(f"{where}: model: {fault}" for fault in exc.faults)
+        return None
+    settings = _settings(read, model, where, faults)
+    points: list[Point] = []
+    for table in model.points:
+        point = models.build_point(
+            msgspec.structs.replace(table, **settings.get(table.metric, {})),
+            f"{where}: settings.{table.metric}",
+            faults,
+            order=model.table.order,
+            function=model.table.function,
+            sentinels=model.table.sentinels,
+        )
+        if point is not None:
+            points.append(point)
+    points = _chosen(read, points, where, faults)
+    return _device(
+        read,
+        points,
+        where,
+        faults,
+        blocks=model.blocks,
+        function=model.table.function,
+        max_read=model.table.max_read,
+        exact=model.table.exact_blocks_only,
+        timeout_s=model.table.timeout_ms / 1000,
+    )
+
+
+def _settings(
+    read: DeviceTable, model: models.Model, where: str, faults: list[str]
+) -> dict[str, dict[str, object]]:
+    """Return metric -> what the device's table settles; what the map leaves open is required, the rest refused."""
+    left_open = model.open_settings()
+    any_order = [metric for metric, names in left_open.items() if "order" in names]
+    if read.order and not any_order:
+        faults.append(f"{where}: order: {read.model} fixes it already; leave it out")
+    settled: dict[str, dict[str, object]] = (
+        {metric: {"order": read.order} for metric in any_order} if read.order else {}
+    )
+    for metric, table in read.settings.items():
+        if metric not in left_open:
+            known = ", ".join(left_open) or "none"
+            faults.append(
+                f"{where}: settings.{metric}: {read.model} leaves nothing open there; open: {known}"
+            )
+            continue
+        setting = read_table(SettingTable, table, f"{where}: settings.{metric}", faults)
+        given = {} if setting is None else msgspec.structs.asdict(setting)
+        said = {name: value for name, value in given.items() if value is not None}
+        settled[metric] = settled.get(metric, {}) | said
+        faults.extend(
+            f"{where}: settings.{metric}.{name}: {read.model} fixes it already; leave it out"
+            for name in said
+            if name not in left_open[metric]
+        )
+    for metric, names in left_open.items():
+        stand_in = {"order": "ABCD", "scale": 1, "unit": models.catalogue_unit(metric)}
+        for name in names:
+            if name not in settled.get(metric, {}):
+                if name not in read.settings.get(metric, {}):
+                    faults.append(
+                        f"{where}: settings.{metric}.{name}: is missing; "
+                        f"the map of {read.model} does not say it"
+                    )
+                # A stand-in lets the rest be checked; the fault stops the device.
+                settled.setdefault(metric, {})[name] = stand_in[name]
+    return settled
+
+
+def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
+    if read.settings:
+        faults.append(f"{where}: settings: belongs to a model; write it into the points")
+    points: list[Point] = []
+    for i, table in enumerate(read.points):
+        point_table = read_table(models.PointTable, table, f"{where}: points[{i}]", faults)
+        if point_table is None:
+            continue
+        point = models.build_point(
+            point_table,
+            f"{where}: points[{i}]",
+            faults,
+            order=read.order,
+            function=read.function,
+            sentinels=read.sentinels,
+        )
+        if point is not None:
+            points.append(point)
+    points = _chosen(read, points, where, faults)
+    return _device(
+        read,
+        points,
+        where,
+        faults,
+        blocks=models.read_blocks(read.blocks, where, faults),
+        function=read.function,
+        max_read=read.max_read or _INLINE_MAX_READ,
+        exact=read.exact_blocks_only,
+        timeout_s=_INLINE_TIMEOUT_S,
+    )
+
+
+def _chosen(read: DeviceTable, points: list[Point], where: str, faults: list[str]) -> list[Point]:
+    """Return the points that ``indicators`` picks (all when it is not given)."""
+    codes = [point.indicator for point in points]
+    faults.extend(
+        f"{where}: indicators: {code!r} is none of this device's: {', '.join(codes)}"
+        for code in read.indicators
+        if code not in codes
+    )
+    twice = sorted({code for code in codes if codes.count(code) > 1})
+    faults.extend(
+        f"{where}: points: {code} is there twice; a reading needs one source" for code in twice
+    )
+    if not read.indicators:
+        return points
+    return [point for point in points if point.indicator in read.indicators]
+
+
+def _device(
+    read: DeviceTable,
+    points: list[Point],
+    where: str,
+    faults: list[str],
+    *,
+    blocks: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    function: int,
+    max_read: int,
+    exact: bool,
+    timeout_s: float,
+) -> ModbusDevice | None:
+    faults.extend(
+        f"{where}: {p.indicator}: {p.type} needs {p.type.words} registers, max_read is {max_read}"
+        for p in points
+        if p.type.words > max_read
+    )
+    if exact:
+        read_blocks = _exact_blocks(points, blocks, function, where, faults)
+    else:
+        if blocks:
+            faults.append(f"{where}: blocks: only with exact_blocks_only = true")
+        read_blocks = coalesce(points, max_read)
+    return ModbusDevice(
+        path=read.path,
+        poll_interval_s=read.poll_interval_s,
+        host=read.host,
+        port=read.port,
+        unit_id=read.unit_id,
+        timeout_s=timeout_s if read.timeout_s is None else read.timeout_s,
+        gap_ms=read.gap_ms,
+        points=tuple(points),
+        blocks=read_blocks,
+        max_read=max_read,
+        exact_blocks_only=exact,
+        model=read.model,
+    )
+
+
+def _exact_blocks(
+    points: list[Point],
+    tables: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    function: int,
+    where: str,
+    faults: list[str],
+) -> tuple[Block, ...]:
+    """Return the stated blocks that hold points; each point must lie in one."""
+    left = list(points)
+    blocks: list[Block] = []
+    for table in tables:
+        asked = table.function or function
+        end = table.address + table.count
+        inside = tuple(
+            p for p in left if p.function == asked and table.address <= p.address and p.end <= end
+        )
+        left = [point for point in left if point not in inside]
+        if inside:
+            blocks.append(Block(asked, table.address, table.count, inside))
+    faults.extend(
+        f"{where}: {point.indicator}: address {point.address} lies in none of the blocks"
+        for point in left
+    )
+    return tuple(blocks)

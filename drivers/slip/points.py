@@ -1,0 +1,325 @@
+"""A slip to a test record: labels, values with units, verdict words, times (pure)."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import re
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from drivers import units
+from drivers.errors import FrameError
+from drivers.records import Qualifier, ResultKind, ScreenResult, Source, TestRecord
+from drivers.slip.codec import folded
+
+if TYPE_CHECKING:
+    from drivers.slip.codec import Slip
+    from drivers.slip.config import SlipDevice
+    from drivers.slip.words import Parameter, Words
+
+CLOCK_SUSPECT = "clock_suspect"
+TIME_MISSING = "time_missing"
+RESULT_MISSING = "result_missing"
+VALUE_UNREADABLE = "value_unreadable"
+UNIT_UNKNOWN = "unit_unknown"
+VERDICT_UNKNOWN = "verdict_unknown"
+PARAMETER_UNKNOWN = "parameter_unknown"
+OUT_OF_RANGE = "out_of_range"
+TEXT_DAMAGED = "text_damaged"
+
+RECORD_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:agrigate:test-record")
+MAX_KEY_CHARS = 200  # the width that ingest keeps
+
+# China has had one zone and no summer time since 1992.
+BEIJING = dt.timezone(dt.timedelta(hours=8), "Asia/Shanghai")
+_FIRST_YEAR = 2020  # a clock that fell back after battery loss says 2000 or 2011
+_AHEAD = dt.timedelta(minutes=5)  # rapid_test_record §2
+
+_NUMBER = re.compile(
+    r"(?P<sign><=|>=|[<>≤≥]|小于|低于|大于|高于)?\s*"
+    r"(?P<number>[+-]?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?)\s*(?P<unit>.{0,24})",
+    re.ASCII,
+)
+_BELOW = frozenset({"<", "<=", "≤", "小于", "低于"})
+_NO_VALUE = re.compile(r"[-.]+")
+_DATE = r"(?P<year>\d{4}|\d{2})[-/.年](?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?"
+_CLOCK = r"(?P<hour>\d{1,2})[:时](?P<minute>\d{1,2})(?:[:分](?P<second>\d{1,2})(?:\.\d+)?秒?|分)?"
+_DATE_AND_CLOCK = re.compile(rf"{_DATE}[T\s]*{_CLOCK}(?:Z|\+08:?00)?", re.ASCII)
+_CLOCK_ALONE = re.compile(_CLOCK, re.ASCII)
+
+# Inhibition beyond these is no noise of the blank (rapid_test_record §3.4).
+_INHIBITION_MIN, _INHIBITION_MAX = Decimal(-20), Decimal(100)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A printed value: number and unit as they stand, or what stands in their place."""
+
+    text: str = ""
+    number: Decimal | None = None
+    unit: str = ""
+    qualifier: Qualifier | None = None
+    readable: bool = True
+
+
+def read_value(text: str, words: Words) -> Value:
+    """Return what a printed value says; never guesses a unit.
+
+    >>> from drivers.slip.words import built_in
+    >>> read_value("＜0.05mg/kg", built_in()).qualifier
+    <Qualifier.LT: 'lt'>
+    """
+    plain = _plain(text)
+    word = folded(plain)
+    if not word or word in words.sentinels or _NO_VALUE.fullmatch(word):
+        return Value(text)
+    if word in words.not_detected:
+        return Value(text, qualifier=Qualifier.NOT_DETECTED)
+    found = _NUMBER.fullmatch(plain)
+    if found is None:
+        return Value(text, readable=False)
+    sign = found["sign"]
+    qualifier = Qualifier.EQ if not sign else Qualifier.LT if sign in _BELOW else Qualifier.GT
+    return Value(text, Decimal(found["number"]), found["unit"].strip(), qualifier)
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).replace("−", "-").replace("–", "-").strip()
+
+
+def read_time(text: str, date_text: str = "") -> dt.datetime | None:
+    """Return the time on a slip (Beijing time, seconds 0 when not printed), None when there is none.
+
+    >>> read_time("26-11-02 8:41").isoformat()
+    '2026-11-02T08:41:00+08:00'
+    """
+    plain, date_plain = _plain(text), _plain(date_text)
+    found = _DATE_AND_CLOCK.fullmatch(plain)
+    if found is None and date_plain and _CLOCK_ALONE.fullmatch(plain):
+        found = _DATE_AND_CLOCK.fullmatch(f"{date_plain} {plain}")
+    if found is None:
+        return None
+    year = int(found["year"])
+    try:
+        when = dt.datetime(
+            year if year >= 100 else 2000 + year,
+            int(found["month"]),
+            int(found["day"]),
+            int(found["hour"]),
+            int(found["minute"]),
+            int(found["second"] or 0),
+            tzinfo=BEIJING,
+        )
+    except ValueError:
+        return None
+    return when.replace(tzinfo=dt.UTC).astimezone(BEIJING) if plain.endswith("Z") else when
+
+
+def _fields(slip: Slip, words: Words) -> dict[str, str]:
+    """Return field -> value; raise FrameError when the slip says two things of one field."""
+    fields: dict[str, str] = {}
+    for label, value in slip.pairs:
+        name = words.labels.get(label)
+        if name is None or not value:
+            continue
+        if folded(fields.setdefault(name, value)) != folded(value):
+            raise FrameError(
+                f"{label!r} says {value!r} and {fields[name]!r}: two slips ran together",
+                raw=slip.raw,
+            )
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What the slip says of the outcome."""
+
+    kind: ResultKind
+    value: Value
+    unit: str
+    screen: ScreenResult | None
+    word: str
+
+
+def _result(
+    fields: dict[str, str], parameter: Parameter | None, device: SlipDevice, flags: set[str]
+) -> _Result:
+    words = device.words
+    printed = fields.get("result", "")
+    verdict = fields.get("verdict", "")
+    value_text = fields.get("inhibition") or fields.get("value") or ""
+    if not value_text and printed and folded(printed) not in words.verdicts:
+        value_text = printed  # 检测结果 holds the number on some testers
+        if read_value(printed, words).readable:
+            printed = ""
+    value = read_value(value_text, words)
+    if not value.readable and value_text != printed:
+        flags.add(VALUE_UNREADABLE)
+    word = verdict or printed
+    screen = words.verdicts.get(folded(printed)) or words.verdicts.get(folded(verdict))
+    if word and screen is None:
+        flags.add(VERDICT_UNKNOWN)
+    if not word and folded(value_text) in words.verdicts:
+        word, screen = (
+            value_text,
+            words.verdicts[folded(value_text)],
+        )  # 无效 in the place of a number
+    if value.qualifier is None and folded(word) in words.not_detected:
+        value = Value(value.text, qualifier=Qualifier.NOT_DETECTED)
+    if value.number is None and value.qualifier is None and not word:
+        flags.add(RESULT_MISSING)
+    is_inhibition = "inhibition" in fields or (
+        value.number is not None
+        and parameter is not None
+        and parameter.kind is ResultKind.INHIBITION
+    )
+    kind = device.defaults.result_kind or (
+        ResultKind.INHIBITION
+        if is_inhibition
+        else ResultKind.QUALITATIVE
+        if value.number is None
+        else ResultKind.QUANTITATIVE
+    )
+    if kind is ResultKind.QUANTITATIVE and screen is not ScreenResult.INVALID:
+        screen = None  # the number is the result; the word is kept as device_verdict
+    unit = _unit(value, fields, kind, device, flags)
+    if (
+        kind is ResultKind.INHIBITION
+        and value.number is not None
+        and unit == "%"
+        and not _INHIBITION_MIN <= value.number <= _INHIBITION_MAX
+    ):
+        flags.add(OUT_OF_RANGE)
+    return _Result(kind, value, unit, screen, word)
+
+
+def _unit(
+    value: Value, fields: dict[str, str], kind: ResultKind, device: SlipDevice, flags: set[str]
+) -> str:
+    if value.number is None:
+        return ""
+    if value.unit:
+        printed = value.unit
+    elif units.is_known(fields.get("unit", "")):  # 单位 may also name an organisation
+        printed = fields["unit"]
+    else:
+        printed = "%" if kind is ResultKind.INHIBITION else device.defaults.unit
+    try:
+        return units.canonical(printed)
+    except units.UnitError:
+        flags.add(UNIT_UNKNOWN)
+        return printed
+
+
+def _tested_at(fields: dict[str, str], now_ms: int, flags: set[str]) -> dt.datetime:
+    """Return the instrument's time, the edge's when it says none; flags what cannot be right."""
+    now = dt.datetime.fromtimestamp(now_ms / 1000, BEIJING)
+    when = read_time(fields.get("tested_at", ""), fields.get("tested_date", ""))
+    if when is None:
+        flags.add(TIME_MISSING)
+        return now
+    if when.year < _FIRST_YEAR or when > now + _AHEAD:
+        flags.add(CLOCK_SUSPECT)
+    return when
+
+
+def _dedup_key(slip: Slip, device: SlipDevice, of: tuple[str, str, str], flags: set[str]) -> str:
+    """Return the same key for every print of one test (rapid_test_record §2); ``of`` is (sample, parameter, time)."""
+    sample_no, parameter, tested_at = of
+    identity = f"{device.station}/{device.path}" if device.station else device.path
+    parts = [identity, sample_no, parameter]
+    if TIME_MISSING not in flags:
+        parts.append(tested_at)
+    if not sample_no or flags & {TIME_MISSING, CLOCK_SUSPECT}:
+        # Without a number, or by a clock that begins anew, two tests may look alike: what is printed tells them apart.
+        text = "\n".join(f"{label}:{folded(value)}" for label, value in slip.pairs)
+        parts.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+    key = "|".join(parts)
+    if len(key) > MAX_KEY_CHARS:
+        key = f"{identity}|{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    return key
+
+
+def record_of(slip: Slip, device: SlipDevice, now_ms: int) -> TestRecord:
+    """Return the record of ``slip``; ``now_ms`` is the edge's UTC time.
+
+    What the slip lacks comes from the device's defaults; what is doubtful is in ``quality_flags``. Raises FrameError
+    for a block that says nothing of a test, or two things of one field.
+    """
+    words, defaults = device.words, device.defaults
+    fields = _fields(slip, words)
+    if not fields.keys() & {
+        "sample_no",
+        "parameter",
+        "product_name",
+        "inhibition",
+        "value",
+        "result",
+        "verdict",
+    }:
+        raise FrameError("no sample, item or result on it: not a test", raw=slip.raw)
+    flags = {TEXT_DAMAGED} if slip.damaged else set()
+    item = fields.get("parameter", "")
+    parameter = words.parameters.get(folded(item or defaults.parameter))
+    if item and parameter is None:
+        flags.add(PARAMETER_UNKNOWN)
+    result = _result(fields, parameter, device, flags)
+    tested = _tested_at(fields, now_ms, flags)
+    sampled = read_time(fields.get("sampled_at", ""))
+    sample_no = fields.get("sample_no", "")
+    code = parameter.code if parameter is not None else item or defaults.parameter
+    tested_at = tested.isoformat(timespec="seconds")
+    dedup_key = _dedup_key(slip, device, (sample_no, code, tested_at), flags)
+
+    def number(name: str) -> Decimal | None:
+        return read_value(fields.get(name, ""), words).number
+
+    def either(name: str, default: str) -> str:
+        return fields.get(name) or default
+
+    return TestRecord(
+        record_id=str(uuid.uuid5(RECORD_NAMESPACE, dedup_key)),
+        dedup_key=dedup_key,
+        device_id=device.path,
+        tested_at=tested_at,
+        sample_no=sample_no,
+        parameter=code,
+        product_name=either("product_name", defaults.product_name),
+        method=defaults.method,
+        method_standard=either("method_standard", defaults.method_standard),
+        result_kind=result.kind,
+        value=result.value.number,
+        unit=result.unit,
+        value_text=result.value.text,
+        qualifier=result.value.qualifier,
+        lod=number("lod") if "lod" in fields else device.lod,
+        loq=number("loq") if "loq" in fields else device.loq,
+        screen_result=result.screen,
+        device_verdict=result.word,
+        device_model=either("device_model", device.device_model),
+        serial_no=either("serial_no", device.serial_no),
+        sampled_at="" if sampled is None else sampled.isoformat(timespec="seconds"),
+        purpose=defaults.purpose,
+        sampling_stage=defaults.sampling_stage,
+        subject_id=defaults.subject_id,
+        tested_subject_name=either("tested_subject_name", defaults.tested_subject_name),
+        base_id=defaults.base_id,
+        plot_id=defaults.plot_id,
+        sampling_sheet_no=fields.get("sampling_sheet_no", ""),
+        product_code=defaults.product_code,
+        origin_text=either("origin_text", defaults.origin_text),
+        channel=fields.get("channel", ""),
+        control_value=number("control_value"),
+        absorbance=number("absorbance"),
+        c_line=number("c_line"),
+        t_line=number("t_line"),
+        tester=either("tester", defaults.tester),
+        source=Source.DEVICE,
+        quality_flags=tuple(sorted(flags)),
+        raw=base64.b64encode(slip.raw).decode("ascii"),
+    )

@@ -1,0 +1,310 @@
+"""Packs to columns: names resolved, units and times checked, quality flags set.
+
+A record that cannot be used becomes a fault with its place and field; the records around it go on. The bytes stay in
+the inbox.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from drivers import indicators
+from drivers.device_table import DevicePath
+from drivers.records import TestRecord
+from gateway import wire
+from gateway.wire import ClockTrust, SenmlRecord, WireError
+from ingest.batch import (
+    BAD_READING,
+    CLOCK_SUSPECT,
+    FAIL,
+    GROSS_RANGE,
+    LATE,
+    MISSING,
+    OUT_OF_ORDER,
+    PASS,
+    Batch,
+    Fault,
+    Series,
+    TakenPack,
+    TestItem,
+)
+from ingest.sequence import previous_maxima
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+EARLIEST_MS = 1_577_836_800_000  # 2020-01-01: before any gateway of ours
+AHEAD_MS = 5 * 60_000
+LATE_MS = 10 * 60_000
+TIME_BOUND_MS = 2**47  # year 6429; beyond it a time is no time
+BAD_RANGE = "bad:range"
+
+
+class SeriesIndex:
+    """Numbers for series, one list for all threads; numbers never change while the process lives."""
+
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._limits: list[tuple[float, float]] = []
+        self._units: list[str] = []
+        self._lock = threading.Lock()
+        self._path = msgspec.json.Decoder(DevicePath)
+
+    def number(self, station: str, name: str) -> int:
+        """Return the number of ``{device path}/{indicator code}`` at ``station``; raise WireError for a bad name."""
+        found = self._numbers.get((station, name))
+        return self._new(station, name) if found is None else found
+
+    def unit(self, number: int) -> str:
+        """The catalogue's unit of a series."""
+        return self._units[number]
+
+    def physical_ranges(self) -> NDArray[np.float64]:
+        """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
+        return np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+
+    def _new(self, station: str, name: str) -> int:
+        device, _, code = name.rpartition("/")
+        try:
+            msgspec.convert(device, DevicePath)
+        except msgspec.ValidationError as exc:
+            raise WireError("n", f"{name!r} is not <device path>/<indicator code>: {exc}") from exc
+        try:
+            indicator = indicators.lookup(code)
+        except indicators.UnknownIndicatorError as exc:
+            raise WireError("n", str(exc)) from exc
+        low, high = indicator.physical_min, indicator.physical_max
+        with self._lock:
+            number = self._numbers.get((station, name))
+            if number is None:
+                number = len(self.series)
+                self._limits.append(
+                    (-math.inf if low is None else low, math.inf if high is None else high)
+                )
+                self._units.append(indicator.unit)
+                self.series.append(Series(station, device, code))
+                self._numbers[station, name] = number
+        return number
+
+
+class _Columns:
+    """Readings of a batch while they are gathered."""
+
+    def __init__(self) -> None:
+        self.series: list[int] = []
+        self.t_ms: list[int] = []
+        self.v: list[float] = []
+        self.flags: list[int] = []
+        self.failed: list[bool] = []
+        self.pack: list[int] = []
+        self.position: list[int] = []
+
+
+class Decoder:
+    """Decodes the packs of one stream in inbox order; remembers each series' last time."""
+
+    def __init__(self, index: SeriesIndex) -> None:
+        self._index = index
+        self._last_ms = np.zeros(0, np.int64)  # (n_series,)
+
+    def decode(self, packs: list[TakenPack]) -> Batch:
+        """Return the batch of ``packs``; never raises for what is in a body."""
+        columns = _Columns()
+        tests: list[TestItem] = []
+        faults: list[Fault] = []
+        for number, pack in enumerate(packs):
+            try:
+                body = wire.decode_body(pack.body)
+            except WireError as exc:
+                self._salvage(pack, number, exc, columns, tests, faults)
+                continue
+            if body.readings is not None:
+                untrusted = body.clk is ClockTrust.UNSET
+                numbered = enumerate(body.readings)
+                self._readings(pack, number, numbered, columns, faults, untrusted=untrusted)
+            elif body.tests is not None:
+                tests += [TestItem(pack, place, test) for place, test in enumerate(body.tests)]
+        return self._batch(packs, columns, tests, faults)
+
+    def _readings(
+        self,
+        pack: TakenPack,
+        number: int,
+        records: Iterable[tuple[int, SenmlRecord]],
+        columns: _Columns,
+        faults: list[Fault],
+        *,
+        untrusted: bool,
+    ) -> None:
+        base, base_s = "", 0.0
+        clock = CLOCK_SUSPECT if untrusted else 0
+        for position, record in records:
+            if record.bn is not None:
+                base = record.bn
+            if record.bt is not None:
+                base_s = record.bt
+            try:
+                series = self._index.number(pack.station, base + record.n)
+                t_ms = _milliseconds(base_s + record.t)
+                value = self._value(record, series)
+            except WireError as exc:
+                faults.append(Fault(pack, position, exc.field, str(exc)))
+                continue
+            columns.series.append(series)
+            columns.t_ms.append(t_ms)
+            columns.v.append(value)
+            columns.flags.append(clock | (0 if record.q is None else BAD_READING))
+            columns.failed.append(record.q == BAD_RANGE)
+            columns.pack.append(number)
+            columns.position.append(position)
+
+    def _value(self, record: SenmlRecord, series: int) -> float:
+        if record.u is not None and record.u != self._index.unit(series):
+            expected = self._index.unit(series)
+            raise WireError(
+                "u", f"unit {record.u!r} is not the catalogue's {expected!r}: convert at the edge"
+            )
+        if record.q is not None:
+            return math.nan
+        if record.v is None:
+            raise WireError("v", "a reading needs v, or q when it failed")
+        return record.v
+
+    def _salvage(
+        self,
+        pack: TakenPack,
+        number: int,
+        error: WireError,
+        columns: _Columns,
+        tests: list[TestItem],
+        faults: list[Fault],
+    ) -> None:
+        """Take the good records of a body that does not decode as a whole."""
+        try:
+            raw = _raw_decoder.decode(pack.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            faults.append(Fault(pack, -1, error.field, str(error)))
+            return
+        if (raw.readings is None) == (raw.tests is None):
+            faults.append(Fault(pack, -1, error.field, str(error)))
+            return
+        readings: list[tuple[int, SenmlRecord]] = []
+        for position, item in enumerate(raw.readings or []):
+            try:
+                readings.append((position, _senml_decoder.decode(item)))
+            except msgspec.DecodeError as exc:
+                faults.append(Fault(pack, position, "readings", str(exc)))
+                if not _keeps_base(item):
+                    # What follows leans on a base that cannot be read: nothing is guessed.
+                    rest = range(position + 1, len(raw.readings or []))
+                    faults += [Fault(pack, p, "bn", "leans on the record before it") for p in rest]
+                    break
+        self._readings(pack, number, readings, columns, faults, untrusted=raw.clk == "unset")
+        for position, item in enumerate(raw.tests or []):
+            try:
+                tests.append(TestItem(pack, position, _test_decoder.decode(item)))
+            except msgspec.DecodeError as exc:
+                faults.append(Fault(pack, position, "tests", str(exc)))
+
+    def _batch(
+        self,
+        packs: list[TakenPack],
+        columns: _Columns,
+        tests: list[TestItem],
+        faults: list[Fault],
+    ) -> Batch:
+        series = np.array(columns.series, np.int32)
+        t_ms = np.array(columns.t_ms, np.int64)
+        v = np.array(columns.v, np.float64)
+        flags = np.array(columns.flags, np.uint8)
+        pack = np.array(columns.pack, np.int32)
+        received_ms = np.array([p.received_ms for p in packs], np.int64)[pack]
+        self._flag_times(series, t_ms, received_ms, flags)
+        q = self._flag_values(series, v, flags, np.array(columns.failed, np.bool_))
+        return Batch(
+            packs=packs,
+            series=self._index.series,
+            series_id=series,
+            t_ms=t_ms,
+            v=v,
+            q=q,
+            flags=flags,
+            received_ms=received_ms,
+            inbox_pos=np.array([p.pos for p in packs], np.int64)[pack],
+            pack_index=pack,
+            position=np.array(columns.position, np.int32),
+            tests=tests,
+            faults=faults,
+        )
+
+    def _flag_times(
+        self,
+        series: NDArray[np.int32],
+        t_ms: NDArray[np.int64],
+        received_ms: NDArray[np.int64],
+        flags: NDArray[np.uint8],
+    ) -> None:
+        """Set ``late``, ``clock_suspect`` and ``out_of_order``; all arrays (n,)."""
+        flags[received_ms - t_ms > LATE_MS] |= LATE
+        flags[(t_ms < EARLIEST_MS) | (t_ms > received_ms + AHEAD_MS)] |= CLOCK_SUSPECT
+        missing = len(self._index.series) - len(self._last_ms)
+        if missing > 0:
+            unseen = np.full(missing, np.iinfo(np.int64).min)
+            self._last_ms = np.concatenate([self._last_ms, unseen])
+        flags[t_ms <= previous_maxima(series, t_ms, self._last_ms)] |= OUT_OF_ORDER
+        # A clock that is wrong must not make every later reading look out of order.
+        sound = (flags & CLOCK_SUSPECT) == 0
+        np.maximum.at(self._last_ms, series[sound], t_ms[sound])
+
+    def _flag_values(
+        self,
+        series: NDArray[np.int32],
+        v: NDArray[np.float64],
+        flags: NDArray[np.uint8],
+        failed: NDArray[np.bool_],
+    ) -> NDArray[np.uint8]:
+        """Return QARTOD flags: missing, gross range (QARTOD Test 4), pass; all arrays (n,)."""
+        ranges = self._index.physical_ranges()[series]  # (n, 2)
+        outside = (v < ranges[:, 0]) | (v > ranges[:, 1])
+        flags[outside] |= GROSS_RANGE
+        return np.select([failed | outside, np.isnan(v)], [FAIL, MISSING], PASS).astype(np.uint8)
+
+
+def _milliseconds(seconds: float) -> int:
+    if not -TIME_BOUND_MS < seconds * 1000 < TIME_BOUND_MS:
+        raise WireError("t", f"{seconds} s is no time: UTC seconds since 1970 are expected")
+    return round(seconds * 1000)
+
+
+class _RawBody(msgspec.Struct):
+    readings: list[msgspec.Raw] | None = None
+    tests: list[msgspec.Raw] | None = None
+    clk: str = "sync"
+
+
+class _Base(msgspec.Struct):
+    bn: object = None
+    bt: object = None
+
+
+_raw_decoder = msgspec.json.Decoder(_RawBody)
+_senml_decoder = msgspec.json.Decoder(SenmlRecord)
+_test_decoder = msgspec.json.Decoder(TestRecord)
+_base_decoder = msgspec.json.Decoder(_Base)
+
+
+def _keeps_base(item: msgspec.Raw) -> bool:
+    """Whether a bad record sets no base that later ones would lean on."""
+    try:
+        record = _base_decoder.decode(item)
+    except msgspec.DecodeError:
+        return False
+    return record.bn is None and record.bt is None

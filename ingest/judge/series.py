@@ -1,0 +1,95 @@
+"""What is registered about each series, resolved once per version of the registry and kept as arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ingest.judge import conditions
+from ingest.judge.catalogue import CLEARABLE, COMPANIONS
+from ingest.judge.compiled import CompiledLimits
+from ingest.judge.limits import PH
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from ingest.batch import Series
+    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.compiled import Bools
+    from ingest.judge.conditions import Conditions
+    from ingest.registry.context import PlotContext
+
+MOISTURE = "soil_moisture"
+
+
+class Contexts(Protocol):
+    """The part of the registry that the judge asks."""
+
+    @property
+    def version(self) -> int:
+        """A number that changes when the registry does."""
+        ...
+
+    def context(self, station: str, device: str) -> PlotContext | None:
+        """Return what is registered about the plot of a device, None when nothing is."""
+        ...
+
+
+class SeriesTable:
+    """Per series id: plot, registered conditions, thresholds. Arrays are (n_series,)."""
+
+    def __init__(self, catalogue: Catalogue, registry: Contexts) -> None:
+        self.limits = CompiledLimits(catalogue)
+        self._registry = registry
+        self._version = registry.version
+        self.plots: list[PlotContext | None] = []
+        self.conditions: list[Conditions] = []
+        self.ids: dict[Series, int] = {}
+        self.registered_ph: NDArray[np.float64] = np.zeros(0)
+        self.clearable: Bools = np.zeros(0, np.bool_)
+        self.is_companion: Bools = np.zeros(0, np.bool_)
+        self.is_moisture: Bools = np.zeros(0, np.bool_)
+        self.device: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._devices: dict[tuple[str, str], int] = {}
+
+    def update(self, series: Sequence[Series]) -> None:
+        """Take in series that are new; all of them again when the registry has changed."""
+        if self._registry.version != self._version:
+            self._version = self._registry.version
+            self.limits.clear()
+            self.plots, self.conditions, self.ids = [], [], {}
+            self.registered_ph = np.zeros(0)
+            self.clearable = self.is_companion = self.is_moisture = np.zeros(0, np.bool_)
+            self.device = np.zeros(0, np.int64)
+        new = series[len(self.plots) :]
+        if not new:
+            return
+        for one in new:
+            self.ids[one] = len(self.plots)
+            plot = self._registry.context(one.station, one.device)
+            self.plots.append(plot)
+            self.conditions.append(conditions.of_plot(plot))
+        added = self.conditions[-len(new) :]
+        self.limits.extend([(one.indicator, known) for one, known in zip(new, added, strict=True)])
+        ph = [float(known.known.get(PH, math.nan)) for known in added]
+        self.registered_ph = np.append(self.registered_ph, np.array(ph))
+        self.clearable = np.append(self.clearable, _among(new, CLEARABLE))
+        self.is_companion = np.append(self.is_companion, _among(new, {COMPANIONS[PH]}))
+        self.is_moisture = np.append(self.is_moisture, _among(new, {MOISTURE}))
+        devices = [
+            self._devices.setdefault((one.station, one.device), len(self._devices)) for one in new
+        ]
+        self.device = np.append(self.device, np.array(devices, np.int64))
+
+    def plot_id(self, series_id: int) -> str:
+        """Return the plot of a series, blank when it has none."""
+        plot = self.plots[series_id]
+        return "" if plot is None else plot.plot_id
+
+
+def _among(series: Sequence[Series], indicators: Collection[str]) -> Bools:
+    return np.array([one.indicator in indicators for one in series], np.bool_)

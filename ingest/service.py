@@ -1,0 +1,186 @@
+"""Ingest as a whole: subscriber → intake → inbox → receipts and consumers.
+
+One thread offers messages to the intake and commits in groups; receipts leave only after the commit.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ingest.consumers import Consumer, Handed
+from ingest.decode import Decoder, SeriesIndex
+from ingest.intake import Committed, Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ingest.inbox import Inbox
+    from ingest.registry.live import Registry
+    from ingest.stations import StationWatch
+    from ingest.subscriber import Message, Subscriber
+
+log = structlog.get_logger()
+
+GROUP_MESSAGES = 500
+GROUP_S = 0.02  # a commit's fsync is shared by what arrives in this time
+KEYS_EVERY_S = 1.0
+HOLD_AFTER_FAULT_S = 10.0
+PRUNE_EVERY_S = 60.0
+DAY_MS = 24 * 3600 * 1000
+
+
+class IngestService:
+    """Owns the intake thread; consumers are started and stopped with it."""
+
+    def __init__(
+        self,
+        *,
+        subscriber: Subscriber,
+        inbox: Inbox,
+        registry: Registry,
+        consumers: Sequence[Consumer],
+        watch: StationWatch,
+        index: SeriesIndex,
+        store: str,
+        retention_days: int,
+        now_ms: Callable[[], int],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._subscriber = subscriber
+        self._inbox = inbox
+        self._registry = registry
+        self._consumers = consumers
+        self._watch = watch
+        self._decoder = Decoder(index)
+        self._retention_ms = retention_days * DAY_MS
+        self._now_ms = now_ms
+        self._on_failure = on_failure
+        self.intake = Intake(inbox, registry, store=store)
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._keys_due = self._prune_due = 0.0
+        self._hold_until = 0.0
+        self.failure: BaseException | None = None
+
+    @property
+    def consumers(self) -> Sequence[Consumer]:
+        """The consumers, for metrics."""
+        return self._consumers
+
+    @property
+    def last_pos(self) -> int:
+        """Place of the last pack taken."""
+        return self._inbox.last_pos
+
+    def first_failure(self) -> BaseException | None:
+        """What ended a thread of ours, None while all is well."""
+        failures = [self.failure, *(consumer.failure for consumer in self._consumers)]
+        return next((failure for failure in failures if failure is not None), None)
+
+    def start(self) -> None:
+        """Start consumers first: they catch up from the inbox; then take messages."""
+        for consumer in self._consumers:
+            consumer.start()
+        self._watch.start()
+        self._thread.start()
+        self._subscriber.start()
+
+    def stop(self) -> None:
+        """Stop taking, then let the consumers finish what they hold."""
+        self._subscriber.stop()
+        self._subscriber.messages.put(None)
+        self._thread.join()
+        for consumer in self._consumers:
+            consumer.stop()
+        self._watch.stop()
+
+    def _run(self) -> None:
+        try:
+            while self._group():
+                self._housekeeping()
+        except BaseException as exc:
+            self.failure = exc
+            log.exception("intake_failed")
+            self._on_failure()
+            raise
+
+    def _group(self) -> bool:
+        """Offer one group of messages and commit it; False when it is time to end."""
+        messages = self._subscriber.messages
+        try:
+            message = messages.get(timeout=KEYS_EVERY_S)
+        except queue.Empty:
+            self._commit()  # answers that housekeeping asked for
+            return True
+        until = time.monotonic() + GROUP_S
+        for _ in range(GROUP_MESSAGES):
+            if message is None:
+                self._commit()
+                return False
+            self._offer(message)
+            try:
+                message = messages.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+        else:
+            if message is None:
+                self._commit()
+                return False
+            self._offer(message)
+        self._commit()
+        return True
+
+    def _offer(self, message: Message) -> None:
+        if message.topic.endswith("/up"):
+            self.intake.pack(message.topic, message.payload, message.received_ms)
+        else:
+            self.intake.status(
+                message.topic, message.payload, message.received_ms, retained=message.retained
+            )
+
+    def _commit(self) -> None:
+        try:
+            committed = self.intake.commit(self._now_ms())
+        except sqlite3.OperationalError as exc:
+            # Disk full or slow: nothing of the group counts, the edges keep it and probe slowly.
+            if not self.intake.hold:
+                log.warning("inbox_not_written", error=str(exc), todo="free disk space")
+            self.intake.hold = True
+            self._hold_until = time.monotonic() + HOLD_AFTER_FAULT_S
+            return
+        self._hand_over(committed)
+
+    def _hand_over(self, committed: Committed) -> None:
+        for station, receipt in committed.receipts:
+            self._subscriber.publish_receipt(station, receipt)
+        if committed.packs:
+            handed = Handed(committed.packs, self._decoder)
+            for consumer in self._consumers:
+                consumer.offer(handed)
+        for loss in committed.losses:
+            log.error(
+                "packs_lost",
+                station=loss.station,
+                epoch=loss.epoch,
+                packs=loss.through_seq - loss.from_seq + 1,
+                reason=loss.reason,
+            )
+        self._watch.offer(committed.statuses)
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        if self.intake.hold and now >= self._hold_until:
+            self.intake.hold = False
+        if now >= self._keys_due:
+            self._keys_due = now + KEYS_EVERY_S
+            for station in self._registry.refresh_keys():
+                self.intake.answer_again(station)
+        if now >= self._prune_due:
+            self._prune_due = now + PRUNE_EVERY_S
+            done = min((c.position for c in self._consumers), default=0)
+            self._inbox.prune(self._now_ms() - self._retention_ms, done)

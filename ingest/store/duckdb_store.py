@@ -1,0 +1,257 @@
+"""The embedded store: one DuckDB file, one process.
+
+Series are numbered in a table of their own; what is asked most – the last reading of each – is kept in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+
+from ingest.batch import Series
+from ingest.sequence import previous_maxima
+from ingest.store.downsample import keep_extremes
+from ingest.store.reading_store import Latest, Points
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ingest.batch import Batch
+
+SCHEMA_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (schema_version INTEGER NOT NULL, inbox_pos BIGINT NOT NULL);
+INSERT INTO meta SELECT {SCHEMA_VERSION}, 0 WHERE NOT EXISTS (SELECT * FROM meta);
+CREATE TABLE IF NOT EXISTS series (
+    id INTEGER PRIMARY KEY, station VARCHAR NOT NULL, device VARCHAR NOT NULL, indicator VARCHAR NOT NULL
+);
+CREATE TABLE IF NOT EXISTS readings (
+    series_id INTEGER NOT NULL, t_ms BIGINT NOT NULL, v DOUBLE, q UTINYINT NOT NULL, flags UTINYINT NOT NULL,
+    received_ms BIGINT NOT NULL, inbox_pos BIGINT NOT NULL, dup INTEGER NOT NULL
+);
+"""  # noqa: S608 - a constant
+_Rows = dict[str, "NDArray[np.number]"]
+_NEVER = np.iinfo(np.int64).min
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message says why and what to do."""
+
+
+class DuckDBStore:
+    """Implements ``ReadingStore`` on one file."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = duckdb.connect(path)
+        except duckdb.Error as exc:
+            raise StoreError(f"{path}: {exc}") from exc
+        self._run(_SCHEMA)
+        [(version, cursor)] = self._run("SELECT schema_version, inbox_pos FROM meta")
+        if version != SCHEMA_VERSION:
+            self._db.close()
+            raise StoreError(
+                f"{path}: store of schema {version}, this server knows {SCHEMA_VERSION}"
+            )
+        self._lock = threading.Lock()
+        self._cursor = int(cursor)
+        self._load_latest()
+
+    def _load_latest(self) -> None:
+        rows = self._run("SELECT station, device, indicator FROM series ORDER BY id")
+        self._series = [Series(*row) for row in rows]
+        self._ids = {series: number for number, series in enumerate(self._series)}
+        self._numbered: list[Series] = []  # the list that ``_numbers`` is about
+        self._numbers = np.zeros(0, np.int32)  # process-wide series number → ours; −1 unknown
+        size = len(self._series)
+        self._last_ms = np.full(size, _NEVER, np.int64)
+        self._last_v = np.full(size, np.nan)
+        self._last_q = np.zeros(size, np.uint8)
+        self._counts = np.zeros(size, np.int64)
+        rows = self._run(
+            "SELECT series_id, max(t_ms), arg_max(coalesce(v, 'nan'), t_ms), arg_max(q, t_ms), count(*)"
+            " FROM readings GROUP BY series_id"
+        )
+        for number, last_ms, v, q, count in rows:
+            self._last_ms[number], self._last_v[number] = last_ms, v
+            self._last_q[number], self._counts[number] = q, count
+
+    def _run(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement to its end: the connection takes no other work while a result is unread."""
+        return self._db.execute(sql, parameters).fetchall()
+
+    # ---- writing
+
+    def append(self, batch: Batch) -> None:
+        """Store the readings of ``batch`` behind the cursor, and the cursor, in one transaction."""
+        with self._lock:
+            if batch.cursor <= self._cursor:
+                return
+            fresh = batch.inbox_pos > self._cursor
+            known = len(self._series)
+            self._run("BEGIN")
+            try:
+                rows = self._rows(batch, fresh)
+                if len(rows["t_ms"]):
+                    self._insert(rows)
+                self._run("UPDATE meta SET inbox_pos = ?", (batch.cursor,))
+                self._run("COMMIT")
+            except BaseException:
+                self._run("ROLLBACK")
+                self._forget_series(known)
+                raise
+            self._cursor = batch.cursor
+            self._remember(rows)
+
+    def _rows(self, batch: Batch, fresh: NDArray[np.bool_]) -> _Rows:
+        series = self._number(batch)[batch.series_id[fresh]]
+        t_ms = batch.t_ms[fresh]
+        return {
+            "series_id": series,
+            "t_ms": t_ms,
+            "v": batch.v[fresh],
+            "q": batch.q[fresh],
+            "flags": batch.flags[fresh],
+            "received_ms": batch.received_ms[fresh],
+            "inbox_pos": batch.inbox_pos[fresh],
+            "dup": self._duplicates(series, t_ms),
+        }
+
+    def _insert(self, rows: _Rows) -> None:
+        self._db.register("incoming", rows)
+        try:
+            self._run(
+                "INSERT INTO readings SELECT series_id, t_ms, CASE WHEN isnan(v) THEN NULL ELSE v END,"
+                " q, flags, received_ms, inbox_pos, dup FROM incoming"
+            )
+        finally:
+            self._db.unregister("incoming")
+
+    def _number(self, batch: Batch) -> NDArray[np.int32]:
+        """Return our number of each of the process's series, (n_series,)."""
+        if batch.series is not self._numbered:  # another index: its numbers mean other series
+            self._numbered, self._numbers = batch.series, np.zeros(0, np.int32)
+        new = batch.series[len(self._numbers) :]
+        numbers = []
+        for series in new:
+            number = self._ids.get(series)
+            if number is None:
+                number = len(self._series)
+                self._run(
+                    "INSERT INTO series VALUES (?, ?, ?, ?)",
+                    (number, series.station, series.device, series.indicator),
+                )
+                self._ids[series] = number
+                self._series.append(series)
+            numbers.append(number)
+        if new:
+            self._numbers = np.concatenate([self._numbers, np.array(numbers, np.int32)])
+            grown = len(self._series) - len(self._last_ms)
+            self._last_ms = np.concatenate([self._last_ms, np.full(grown, _NEVER, np.int64)])
+            self._last_v = np.concatenate([self._last_v, np.full(grown, np.nan)])
+            self._last_q = np.concatenate([self._last_q, np.zeros(grown, np.uint8)])
+            self._counts = np.concatenate([self._counts, np.zeros(grown, np.int64)])
+        return self._numbers
+
+    def _forget_series(self, known: int) -> None:
+        for series in self._series[known:]:
+            del self._ids[series]
+        del self._series[known:]
+        self._numbers = np.zeros(0, np.int32)
+        for name in ("_last_ms", "_last_v", "_last_q", "_counts"):
+            setattr(self, name, getattr(self, name)[:known])
+
+    def _duplicates(self, series: NDArray[np.int32], t_ms: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return 0 for the first value at its (series, t), 1 for the second …; all (n,)."""
+        dup = np.zeros(len(t_ms), np.int32)
+        seen: dict[tuple[int, int], int] = {}
+        for row in np.flatnonzero(t_ms <= previous_maxima(series, t_ms, self._last_ms)):
+            place = (int(series[row]), int(t_ms[row]))
+            if place not in seen:
+                [(stored,)] = self._run(
+                    "SELECT count(*) FROM readings WHERE series_id = ? AND t_ms = ?", place
+                )
+                earlier = np.count_nonzero((series[:row] == place[0]) & (t_ms[:row] == place[1]))
+                seen[place] = int(stored) + int(earlier)
+            dup[row] = seen[place]
+            seen[place] += 1
+        return dup
+
+    def _remember(self, rows: _Rows) -> None:
+        series, t_ms = rows["series_id"].astype(np.int64), rows["t_ms"]
+        np.add.at(self._counts, series, 1)
+        newest = np.lexsort(
+            (np.arange(len(t_ms)), t_ms, series)
+        )  # (n,) last of each series is newest
+        last = np.flatnonzero(np.diff(series[newest], append=-1))
+        rows_kept = newest[last]
+        rows_kept = rows_kept[t_ms[rows_kept] >= self._last_ms[series[rows_kept]]]
+        kept = series[rows_kept]
+        self._last_ms[kept] = t_ms[rows_kept]
+        self._last_v[kept] = rows["v"][rows_kept]
+        self._last_q[kept] = rows["q"][rows_kept]
+
+    # ---- reading
+
+    def cursor(self) -> int:
+        """Inbox position of the last pack stored, 0 when empty."""
+        return self._cursor
+
+    def query(
+        self, series: Series, *, start_ms: int, end_ms: int, max_points: int | None = None
+    ) -> Points:
+        """Readings with start ≤ t < end in time order, down-sampled when there are more than ``max_points``."""
+        number = self._ids.get(series, -1)
+        with self._db.cursor() as db:
+            columns = db.execute(
+                "SELECT t_ms, coalesce(v, 'nan') AS v, q, flags, received_ms, inbox_pos, dup FROM readings"
+                " WHERE series_id = ? AND t_ms >= ? AND t_ms < ? ORDER BY t_ms, dup",
+                (number, start_ms, end_ms),
+            ).fetchnumpy()
+        t_ms = columns["t_ms"]
+        total = len(t_ms)
+        keep = np.arange(total)
+        if max_points is not None:
+            keep = keep_extremes(t_ms, columns["v"], columns["q"], max_points)
+        return Points(
+            t_ms=t_ms[keep],
+            v=columns["v"][keep],
+            q=columns["q"][keep],
+            flags=columns["flags"][keep],
+            received_ms=columns["received_ms"][keep],
+            inbox_pos=columns["inbox_pos"][keep],
+            dup=columns["dup"][keep],
+            total=total,
+        )
+
+    def latest(self, station: str | None = None) -> list[Latest]:
+        """One row per series, of one station or of all."""
+        with self._lock:
+            return [
+                Latest(
+                    series,
+                    int(self._last_ms[number]),
+                    float(self._last_v[number]),
+                    int(self._last_q[number]),
+                    int(self._counts[number]),
+                )
+                for number, series in enumerate(self._series)
+                if (station is None or series.station == station) and self._counts[number]
+            ]
+
+    def count(self) -> int:
+        """All readings stored."""
+        with self._lock:
+            total: np.int64 = self._counts.sum()
+            return int(total)
+
+    def close(self) -> None:
+        """Release the file; what was appended is durable."""
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+NOW_MS = 1_777_600_000_000
+
+
+async def pages(client, **query):
+    """Follow ``next`` to the end; return the ids of each page."""
+    found, before = [], None
+    while True:
+        params = query if before is None else query | {"before": before}
+        reply = (await client.get("/api/v1/tests", params=params)).json()
+        found.append([row["record_id"] for row in reply["tests"]])
+        before = reply["next"]
+        if before is None:
+            return found
+
+
+async def test_row_has_names_verdict_and_alert(county, client):
+    county.add_station()
+    record_id = county.add_test()
+    alert_id = county.add_alert(kind="test")
+    county.add_finding(record_id=record_id, alert_id=alert_id, kind="test", device="tester1")
+    reply = (await client.get("/api/v1/tests")).json()
+    assert reply["next"] is None
+    assert reply["tests"] == [
+        {
+            "record_id": record_id,
+            "station": "hl-001",
+            "station_name": "站hl-001",
+            "station_name_en": "Station hl-001",
+            "device": "tester1",
+            "tested_ms": NOW_MS - 1000,
+            "received_ms": NOW_MS,
+            "sample_no": "s0",
+            "product_name": "韭菜",
+            "parameter": "op_carbamate_inhibition",
+            "parameter_zh": "op_carbamate_inhibition中",
+            "parameter_en": "op_carbamate_inhibition en",
+            "method": "enzyme_inhibition",
+            "method_standard": "GB/T 5009.199-2003",
+            "result_kind": "inhibition",
+            "value": "61.20",
+            "unit": "%",
+            "value_text": "61.2%",
+            "screen_result": "",
+            "device_verdict": "不合格",
+            "verdict": "suspect",
+            "severity": "major",
+            "reason": "≥ 50 %",
+            "findings": [{"standard": "GB/T 5009.199-2003", "limit": 50, "exceeded": True}],
+            "flags": ["fp_prone"],
+            "incomplete": False,
+            "source": "device",
+            "attempt": 0,
+            "subject": "s1",
+            "alert_id": alert_id,
+        }
+    ]
+
+
+async def test_pages_lose_and_repeat_nothing_among_equal_times(county, client):
+    ids = {county.add_test(tested_ms=NOW_MS - number // 4) for number in range(10)}
+    found = await pages(client, limit=3)
+    assert [len(page) for page in found] == [3, 3, 3, 1]
+    flat = [record_id for page in found for record_id in page]
+    assert len(flat) == 10
+    assert set(flat) == ids
+
+
+async def test_newest_first(county, client):
+    first = county.add_test(tested_ms=1000)
+    second = county.add_test(tested_ms=2000)
+    assert await pages(client) == [[second, first]]
+    reply = await client.get("/api/v1/tests", params={"before": "2000"})
+    assert [row["record_id"] for row in reply.json()["tests"]] == [first]
+
+
+async def test_filters(county, client):
+    county.add_test(verdict="pass")
+    suspect = county.add_test(verdict="suspect")
+    elsewhere = county.add_test(verdict="pass", station="pl-104")
+    assert await pages(client, verdict="suspect") == [[suspect]]
+    assert await pages(client, station="pl-104") == [[elsewhere]]
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ({"verdict": "maybe"}, "verdict"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "501"}, "limit"),
+        ({"before": "2026"}, None),
+        ({"before": "1;DROP"}, "before"),
+        ({"before": "NaN"}, "before"),
+    ],
+)
+async def test_wrong_parameter_is_named(client, query, word):
+    response = await client.get("/api/v1/tests", params=query)
+    if word is None:
+        assert response.status_code == 200
+    else:
+        assert response.status_code == 422
+        assert response.json()["detail"].startswith(f"{word}: ")

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dashboards.names import indicator_name, names_of
+from ingest.judge.names import OP_CARBAMATE, Names, Substance, fold
+
+NAMES = Names(
+    products={},
+    substances={
+        fold(OP_CARBAMATE): Substance(OP_CARBAMATE, "有机磷和氨基甲酸酯类农药"),
+        fold("clenbuterol"): Substance("clenbuterol", "克仑特罗"),
+    },
+    methods={},
+)
+
+
+def test_indicators_then_substances_then_the_code():
+    name = names_of(NAMES)
+    assert name("soil_ph") == ("土壤pH值", "Soil pH")
+    assert name("clenbuterol") == ("克仑特罗", "clenbuterol")
+    assert name("op_carbamate_inhibition") == (
+        "有机磷和氨基甲酸酯类农药",
+        "op carbamate inhibition",
+    )
+    assert name("nobody knows") == ("nobody knows", "nobody knows")
+
+
+def test_code_outside_the_catalogue_is_shown_as_it_is():
+    shown = indicator_name("x_y")
+    assert (shown.zh, shown.en, shown.unit) == ("x_y", "x_y", "")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from fastapi.routing import APIRoute
+
+from dashboards.app import bare_app
+from dashboards.openapi import openapi_json
+
+DOCUMENT = json.loads(openapi_json())
+OPERATIONS = [
+    pytest.param(path, method, operation, id=f"{method} {path}")
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+]
+INTERFACES = [
+    "/api/v1/overview",
+    "/api/v1/stations",
+    "/api/v1/stations/{code}",
+    "/api/v1/readings",
+    "/api/v1/tests",
+    "/api/v1/alerts",
+    "/api/v1/alerts/{alert_id}",
+    "/api/v1/alerts/{alert_id}/deliveries",
+    "/api/v1/alerts/{alert_id}/ack",
+    "/api/v1/alerts/{alert_id}/dismiss",
+    "/api/v1/stations/{code}/keys/approve",
+    "/api/v1/packs/{station}/{epoch}/{seq}",
+    "/api/v1/indicators",
+    "/api/v1/events",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+]
+
+
+def test_paths_are_those_agreed():
+    assert set(DOCUMENT["paths"]) == set(INTERFACES)
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
+def test_operation_is_described_with_its_replies(path, method, operation):
+    assert operation["summary"]
+    assert operation["description"]
+    for parameter in operation.get("parameters", []):
+        assert parameter.get("description"), parameter["name"]
+    good = operation["responses"]["200"]["content"]
+    for content in good.values():
+        schema = content.get("schema") or content["itemSchema"]
+        assert schema
+    if path.startswith("/api/"):
+        assert operation["security"]
+        refusals = {"401", "422"} | ({"403"} if method == "get" else {"404", "409", "413"})
+        assert refusals <= set(operation["responses"])
+    for status, reply in operation["responses"].items():
+        if status != "200":
+            assert reply["description"]
+            assert reply["content"] == {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ErrorReply"}}
+            }
+
+
+def test_every_reference_resolves_and_every_schema_is_described():
+    schemas = DOCUMENT["components"]["schemas"]
+
+    def references(node):
+        if isinstance(node, dict):
+            if "$ref" in node:
+                yield node["$ref"]
+            for value in node.values():
+                yield from references(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from references(value)
+
+    assert {reference.rpartition("/")[2] for reference in references(DOCUMENT)} <= set(schemas)
+    assert all(schema.get("description") for schema in schemas.values())
+    assert "HTTPValidationError" not in schemas
+
+
+async def test_server_offers_the_same_document(client):
+    assert (await client.get("/api/v1/openapi.json")).json() == DOCUMENT
+
+
+async def test_pages_that_load_scripts_from_elsewhere_are_off(client):
+    for path in ("/docs", "/redoc"):
+        assert "swagger" not in (await client.get(path)).text
+
+
+def test_no_route_is_left_out_of_the_document():
+    hidden = [
+        route
+        for route in bare_app().routes
+        if isinstance(route, APIRoute) and not route.include_in_schema
+    ]
+    assert not hidden

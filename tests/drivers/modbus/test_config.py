@@ -1,0 +1,144 @@
+from fractions import Fraction
+
+import pytest
+
+from drivers.errors import ConfigError
+from drivers.modbus.config import parse
+
+BASE = {"path": "plot3/soil1", "host": "127.0.0.1", "port": 5020, "unit_id": 1}
+MODEL = BASE | {"model": "renke_soil_7in1"}
+POINT = {"indicator": "water_ec", "address": 0, "type": "u16", "unit": "mS/cm", "scale": 0.01}
+INLINE = BASE | {"points": [POINT]}
+
+
+def faults(table):
+    with pytest.raises(ConfigError) as refused:
+        parse(table, "edge.toml: [[station]] hl-001")
+    prefix = "edge.toml: [[station]] hl-001: "
+    assert all(line.startswith(prefix) for line in refused.value.faults)
+    return [line.removeprefix(prefix) for line in refused.value.faults]
+
+
+def test_a_model_gives_points_in_catalogue_units():
+    device = parse(MODEL | {"driver": "modbus", "station": "hl-001", "poll_interval_s": 5}, "t")
+    assert (device.path, device.poll_interval_s, device.bus) == (
+        "plot3/soil1",
+        5.0,
+        "tcp:127.0.0.1:5020",
+    )
+    assert device.timeout_s == 1.0
+    assert {p.indicator: p.scale for p in device.points}["soil_ph"] == Fraction(1, 10)
+    keller = parse(BASE | {"model": "keller_30x"}, "t")
+    assert keller.points[0].conversion.factor == 100  # bar to kPa
+    assert keller.timeout_s == 0.2
+    assert [b.count for b in keller.blocks] == [4, 4]
+
+
+def test_indicators_pick_points():
+    device = parse(MODEL | {"indicators": ["soil_ph", "soil_ec"]}, "t")
+    assert {p.indicator for p in device.points} == {"soil_ph", "soil_ec"}
+    (fault,) = faults(MODEL | {"indicators": ["soil_zn"]})
+    assert fault.startswith("indicators: 'soil_zn' is none of this device's: soil_moisture")
+
+
+def test_inline_points_convert_exactly():
+    device = parse(INLINE, "t")
+    assert device.points[0].conversion.apply(device.points[0].scale) == 10
+
+
+def test_all_faults_at_once():
+    got = faults(
+        {
+            "path": "plot 3",
+            "host": "",
+            "port": 70_000,
+            "unit": 1,
+            "timeout_s": "1 s",
+            "poll_interval_s": -1,
+            "points": [{"indicator": "soil_ph", "adress": 1, "type": "u8", "unit": "[pH]"}],
+        }
+    )
+    assert len(got) == 10
+    fields = [line.split(": ")[0] for line in got]
+    assert sorted(fields) == sorted(
+        ["path", "host", "port", "unit", "timeout_s", "poll_interval_s", "unit_id"]
+        + 3 * ["points[0]"]
+    )
+    assert "unit: unknown key; did you mean unit_id?" in got
+    assert "unit_id: is missing" in got
+    assert "points[0]: adress: unknown key; did you mean address?" in got
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        (BASE, "model: give either model or points"),
+        (MODEL | {"points": [POINT]}, "model: give either model or points"),
+        (BASE | {"model": "renke_soil"}, "model: model 'renke_soil' is not known; did you mean"),
+        (MODEL | {"max_read": 3}, "max_read: belongs to inline points"),
+        (MODEL | {"order": "ABCD"}, "order: renke_soil_7in1 fixes it already"),
+        (
+            MODEL | {"settings": {"soil_ph": {"scale": 1}}},
+            "settings.soil_ph: renke_soil_7in1 leaves nothing open",
+        ),
+        (INLINE | {"settings": {"x": {}}}, "settings: belongs to a model"),
+        (INLINE | {"blocks": [{"address": 0, "count": 1}]}, "blocks: only with exact_blocks_only"),
+        (INLINE | {"exact_blocks_only": True}, "water_ec: address 0 lies in none of the blocks"),
+        (INLINE | {"points": [POINT, POINT | {"address": 5}]}, "points: water_ec is there twice"),
+        (
+            INLINE | {"points": [POINT | {"type": "f32"}]},
+            "points[0]: f32 spans 2 registers and needs an order",
+        ),
+        (
+            INLINE | {"points": [POINT | {"indicator": "water_e"}]},
+            "points[0]: indicator: indicator 'water_e'",
+        ),
+        (
+            INLINE | {"points": [POINT | {"unit": "ppm"}]},
+            "points[0]: unit: water_ec: unit 'ppm' measures",
+        ),
+        (
+            INLINE | {"points": [POINT | {"metric": "water_ec"}]},
+            "points[0]: indicator: give either",
+        ),
+        (
+            INLINE | {"points": [POINT | {"scale": "1/0"}]},
+            "points[0]: scale: '1/0' is not a number",
+        ),
+        (
+            INLINE | {"points": [POINT | {"scale": float("inf")}]},
+            "points[0]: scale: inf is not a number",
+        ),
+        (
+            INLINE | {"max_read": 1, "points": [POINT | {"type": "u32", "order": "ABCD"}]},
+            "water_ec: u32 needs 2 registers, max_read is 1",
+        ),
+        (MODEL | {"timeout_s": float("nan")}, "timeout_s: "),
+        (MODEL | {"unit_id": True}, "unit_id: Expected `int`, got `bool`"),
+    ],
+)
+def test_each_fault_names_field_and_remedy(table, fault):
+    assert any(line.startswith(fault) for line in faults(table)), faults(table)
+
+
+def test_what_the_map_leaves_open_is_required():
+    assert faults(BASE | {"model": "qdy30a"}) == [
+        "settings.water_level.scale: is missing; the map of qdy30a does not say it",
+        "settings.water_level.unit: is missing; the map of qdy30a does not say it",
+    ]
+    device = parse(
+        BASE | {"model": "qdy30a", "settings": {"water_level": {"scale": 0.1, "unit": "cm"}}}, "t"
+    )
+    assert device.points[0].conversion.apply(device.points[0].scale) == Fraction(1, 1000)
+
+
+def test_one_order_settles_all_that_are_open():
+    table = BASE | {"model": "boqu_bh485_nh"}
+    assert len(faults(table)) == 4
+    device = parse(table | {"order": "CDAB"}, "t")
+    assert {p.order for p in device.points} == {"CDAB"}
+    settings = {"water_ph": {"order": "DCBA"}}
+    device = parse(table | {"order": "CDAB", "settings": settings}, "t")
+    assert {p.indicator: p.order for p in device.points}["water_ph"] == "DCBA"
+    (fault,) = faults(table | {"order": "ACBD"})[:1]
+    assert "order 'ACBD' is none of" in fault

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from gateway import agent_status
+from gateway.agent_status import AgentStatus, StationStatus
+from gateway.errors import NoStatusError
+from gateway.wire import DeviceSeen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.gateway.conftest import FakeTime
+
+NOW = 1_763_900_000_000
+
+
+def station(**changes: object) -> StationStatus:
+    good = StationStatus(
+        code="hl-001",
+        connected=True,
+        queue=0,
+        oldest_unreceipted_ms=None,
+        last_receipt_ms=NOW - 3_000,
+        clock_offset_ms=10,
+        alarms=[],
+        devices=[DeviceSeen("plot3/soil1", NOW - 2_000, ok=True)],
+    )
+    return msgspec.structs.replace(good, **changes)
+
+
+def status(*stations: StationStatus, **changes: object) -> AgentStatus:
+    good = AgentStatus(
+        pid=os.getpid(), at_ms=NOW - 1_000, running=True, version="1.0", stations=list(stations)
+    )
+    return msgspec.structs.replace(good, **changes)
+
+
+def test_all_well_has_the_tick_on_every_line() -> None:
+    text, well = agent_status.render(status(station()), NOW, alive=True)
+    assert well
+    lines = text.splitlines()
+    assert len(lines) == 3
+    assert all(line.strip().startswith("✓") for line in lines)
+    assert "hl-001" in lines[1]
+    assert "last receipt 3 s ago" in lines[1]
+    assert "plot3/soil1" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"connected": False}, "not connected"),
+        (
+            {"queue": 7, "oldest_unreceipted_ms": NOW - 300_000},
+            "7 packs wait for a receipt, the oldest for 5 min",
+        ),
+        ({"alarms": ["spool_full"]}, "spool_full"),
+        (
+            {"devices": [DeviceSeen("plot3/soil1", NOW - 120_000, ok=False)]},
+            "does not answer; last seen 2 min ago",
+        ),
+        ({"devices": [DeviceSeen("plot3/soil1", None, ok=False)]}, "never answered"),
+    ],
+)
+def test_what_is_wrong_is_said_and_takes_the_tick_away(
+    changed: dict[str, object], said: str
+) -> None:
+    text, well = agent_status.render(
+        status(station(**changed), station(code="hl-002")), NOW, alive=True
+    )
+    assert not well
+    assert said in text
+    lines = text.splitlines()
+    assert lines[0].startswith("✗")
+    assert lines[1].startswith("✗ hl-001")
+    assert any(line.startswith("✓ hl-002") for line in lines)
+
+
+def test_a_young_queue_is_no_fault() -> None:
+    text, well = agent_status.render(
+        status(station(queue=2, oldest_unreceipted_ms=NOW - 500)), NOW, alive=True
+    )
+    assert well
+    assert "2 packs" in text
+
+
+def test_stale_dead_and_stopped_say_so() -> None:
+    stale, well = agent_status.render(status(station(), at_ms=NOW - 60_000), NOW, alive=True)
+    assert not well
+    assert "has not written its status for 60 s" in stale
+    dead, well = agent_status.render(status(station()), NOW, alive=False)
+    assert not well
+    assert "is gone" in dead
+    stopped, well = agent_status.render(status(station(), running=False), NOW, alive=False)
+    assert not well
+    assert "stopped" in stopped
+
+
+def test_crashes_are_shown() -> None:
+    text, _ = agent_status.render(status(station(), crashes={"bus x": 2}), NOW, alive=True)
+    assert "bus x crashed 2 times" in text
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    agent_status.write(tmp_path, status(station()))
+    assert agent_status.read(tmp_path) == status(station())
+    assert [file.name for file in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_a_missing_or_broken_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NoStatusError, match="data_dir"):
+        agent_status.read(tmp_path)
+    (tmp_path / "status.json").write_bytes(b'{"pid":')
+    with pytest.raises(NoStatusError, match="cannot be read"):
+        agent_status.read(tmp_path)
+
+
+def test_a_process_that_ended_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert not agent_status.is_alive(process.pid)
+    assert agent_status.is_alive(os.getpid())
+
+
+async def test_a_change_is_written_without_waiting_for_the_next_round(
+    tmp_path: Path, fake_time: FakeTime
+) -> None:
+    changed = asyncio.Event()
+    collected = asyncio.Queue[None]()
+
+    async def collect() -> AgentStatus:
+        collected.put_nowait(None)
+        return status(station())
+
+    async with asyncio.timeout(4), asyncio.TaskGroup() as group:  # a round is 5 s
+        task = group.create_task(
+            agent_status.keep_written(tmp_path, collect, changed, clock=fake_time.clock())
+        )
+        await collected.get()
+        changed.set()
+        await collected.get()
+        task.cancel()
+    assert agent_status.read(tmp_path).running
