@@ -30,6 +30,7 @@ STATUS_AT_MOST_EVERY_S = (
 )
 ROUND_TRIP_UNKNOWN_S = 1.0
 PRUNE_EVERY_S = 10.0
+STORE_SILENT_S = 150.0  # two statuses without an answer: the current store is not there any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class _LaneSender:
         self.last_sent = float("-inf")
 
     def restart(self, now: float) -> None:
-        """Forget what is in flight and find out with one pack what the server has."""
-        self._clear()
+        """Forget what was sent and find out with one pack what the server has."""
+        self._epoch = None
         self._backoff = RESEND_FIRST_S
         self._start_probing(now, 0.0)
 
@@ -238,6 +239,7 @@ class Link:
         self._status_sent = float("-inf")
         self._listed: frozenset[str] = frozenset()  # epochs that the last status named
         self._prune_due = 0.0
+        self._heard = 0.0  # when the current store last spoke, or the connection began
         self.clock_offset_ms: int | None = None
         self.last_receipt_ms: int | None = None
         self.will = wire.encode_will(session)
@@ -245,6 +247,7 @@ class Link:
     def connected(self, now: float) -> None:
         """A new connection: say who we are, then find out what the server has."""
         self._online = True
+        self._heard = now
         self._status_wanted = True
         self._status_sent = float("-inf")
         for sender in self._lanes.values():
@@ -317,8 +320,9 @@ class Link:
     def receipt(self, receipt: wire.Receipt, now: float, wall_ms: int) -> None:
         """Take one receipt; those of epochs that the spool does not know, and of past stores, are ignored."""
         epoch = self._spool.epochs.get(receipt.epoch)
-        if epoch is None or self._spool.is_superseded(receipt.store):
+        if epoch is None or self._is_stale(receipt.store, now):
             return
+        self._heard = now
         self.last_receipt_ms = wall_ms
         self.clock_offset_ms = receipt.now_ms - wall_ms
         if receipt.store != self._spool.store:
@@ -344,6 +348,19 @@ class Link:
             sender.refused(epoch.epoch, receipt.seq, now)
         else:
             sender.answered(epoch.epoch, receipt.seq, now)
+
+    def _is_stale(self, store: str, now: float) -> bool:
+        """Whether ``store`` is a past life of the server.
+
+        It is when it was superseded, or began (by its ULID) before the current one: a receipt may be late. But a spool
+        that was restored forgets which stores are past, and a server's clock may step back; so when the current store
+        is silent while another answers, the other is believed.
+        """
+        current = self._spool.store
+        if current is None or store == current:
+            return False
+        past = self._spool.is_superseded(store) or store < current
+        return past and now - self._heard < STORE_SILENT_S
 
     def _written_by_another(self, epoch: Epoch, now: float, wall_ms: int) -> None:
         """Ingest has more of ``epoch`` than the spool ever held."""

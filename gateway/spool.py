@@ -251,9 +251,10 @@ class Spool:
     def new_store(self, store: str) -> None:
         """Begin a server life: nothing is receipted under it yet."""
         with self._transaction():
+            self._db.execute("DELETE FROM stores WHERE store = ?", (store,))
             self._db.execute("INSERT INTO stores (store) VALUES (?)", (store,))
             self._db.execute("UPDATE epochs SET acked = 0")
-            self._stores.append(store)
+            self._stores = [*(past for past in self._stores if past != store), store]
             self._dirty.clear()
             for epoch in self.epochs.values():
                 epoch.acked = 0

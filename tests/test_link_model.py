@@ -118,6 +118,7 @@ class LinkModel(RuleBasedStateMachine):
         self.bodies: dict[tuple[str, int], bytes] = {}  # what the gateway spooled, by place
         self.foreign: set[bytes] = set()  # bodies of the intruder
         self.counter = itertools.count()
+        self.skew_ms = 0  # of the server's clock
         self.edge_copy: bytes | None = None
         self.server_copy: bytes | None = None
         self.inbox_db = memory_copy()
@@ -128,7 +129,8 @@ class LinkModel(RuleBasedStateMachine):
 
     def start_server(self) -> None:
         self.inbox = Inbox(self.inbox_db, self.inbox_db)
-        self.intake = Intake(self.inbox, self.approvals, store=str(ULID()))
+        at_s = (START_MS + self.skew_ms) / 1000 + self.now + next(self.counter) / 1000
+        self.intake = Intake(self.inbox, self.approvals, store=str(ULID.from_timestamp(at_s)))
 
     def teardown(self) -> None:
         if hasattr(self, "gateway"):
@@ -199,6 +201,22 @@ class LinkModel(RuleBasedStateMachine):
         self.intruder.pump(self.now)
 
     # ---- the network
+
+    @rule(lane=st.sampled_from(list(Lane)), before=st.integers(1, 30), after=st.integers(1, 30))
+    def the_spool_goes_back(self, lane: Lane, before: int, after: int) -> None:
+        self.ordinary_traffic(lane=lane, count=before, rounds=2)
+        self.copy_the_spool()
+        self.ordinary_traffic(lane=lane, count=after, rounds=3)
+        self.restore_an_older_spool()
+        self.connect(intruder=False)
+
+    @rule(lane=st.sampled_from(list(Lane)), before=st.integers(0, 30), after=st.integers(1, 120))
+    def the_server_goes_back(self, lane: Lane, before: int, after: int) -> None:
+        self.ordinary_traffic(lane=lane, count=max(1, before), rounds=2)
+        self.back_up_the_server()
+        for _ in range(3):
+            self.ordinary_traffic(lane=lane, count=after // 3 + 1, rounds=3)
+        self.restore_an_older_server()
 
     @rule(
         seed=st.integers(0, 2**16),
@@ -321,6 +339,11 @@ class LinkModel(RuleBasedStateMachine):
         self.inbox_db = memory_copy(self.server_copy)
         self.start_server()
 
+    @rule(hours=st.sampled_from([0, 0, -1, 24]))
+    def the_server_clock_is_set(self, hours: int) -> None:
+        self.skew_ms = hours * 3_600_000
+        self.kill_the_server()
+
     @rule(hold=st.sampled_from([False, False, True]))
     def overload(self, hold: bool) -> None:  # noqa: FBT001
         self.intake.hold = hold
@@ -381,9 +404,11 @@ class LinkModel(RuleBasedStateMachine):
     def calm(self) -> None:
         self.approvals.keys.add(keys.public_text(KEY))
         self.intake.hold = False
+        self.intake.answer_again(STATION)
         for agent in (self.gateway, self.intruder):
-            agent.online = True
-            agent.link.connected(self.now)
+            if not agent.online:
+                agent.online = True
+                agent.link.connected(self.now)
             agent.sent.clear()
         end = self.now + CALM_S
         while self.now < end:
@@ -399,6 +424,9 @@ class LinkModel(RuleBasedStateMachine):
             self.now += max(0.02, min(w for w in waits if w is not None))
         assert self.gateway.spool.queue_length() == 0, "a lane has stalled"
         assert max(self.gateway.sent.values(), default=0) <= SENDS_IN_CALM
+        marks = self.inbox.watermarks()
+        for epoch in self.gateway.spool.epochs.values():
+            assert marks[STATION, epoch.epoch].last >= epoch.last, "an end was never accounted for"
         self.every_epoch_is_covered_once()
         self.nothing_receipted_is_missing()
 

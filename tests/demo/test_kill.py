@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from demo.balance import table
@@ -16,22 +16,9 @@ from demo.journal import REPLIES, STAGED, Reply, Staged, read_all
 from demo.orchestrator import BROKER, SERVER, Run, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 SCRIPT = Script(pollution_s=2.0, inhibition_s=3.0, banned_s=4.0)
-
-
-@contextlib.asynccontextmanager
-async def running(run: Run) -> AsyncIterator[Run]:
-    try:
-        await run.start()
-        yield run
-    finally:
-        try:
-            await run.stop()
-        finally:
-            run.fleet.kill_all()
 
 
 async def served(run: Run, more: int) -> None:
@@ -67,9 +54,23 @@ async def balanced(run: Run) -> None:
 
 
 async def test_three_journals_agree(tmp_path: Path) -> None:
-    async with running(prepare(tmp_path, api_key=tmp_path / "api-key", script=SCRIPT)) as run:
+    stale = tmp_path / "api-key"
+    stale.write_text("agk_of_an_earlier_run", "ascii")
+    async with prepare(tmp_path / "run", api_key=stale, script=SCRIPT) as run:
         await served(run, 60)
         await balanced(run)
+        await acknowledged(run)
+
+
+async def acknowledged(run: Run) -> None:
+    """Write with the key that the demo shows."""
+    key = run.files.api_key.read_text("ascii").strip()
+    async with httpx.AsyncClient(base_url=f"{run.url}/api/v1", trust_env=False) as client:
+        alert = (await client.get("/alerts")).json()["alerts"][0]["alert_id"]
+        body = {"actor": "演示"}
+        assert (await client.post(f"/alerts/{alert}/ack", json=body)).status_code == 401
+        reply = await client.post(f"/alerts/{alert}/ack", json=body, headers={"X-API-Key": key})
+    assert reply.status_code == 200, reply.text
 
 
 async def kill_each(run: Run) -> None:
@@ -82,7 +83,7 @@ async def kill_each(run: Run) -> None:
 
 
 async def test_kills_with_the_embedded_broker(tmp_path: Path) -> None:
-    async with running(prepare(tmp_path, api_key=tmp_path / "api-key", script=SCRIPT)) as run:
+    async with prepare(tmp_path, api_key=tmp_path / "api-key", script=SCRIPT) as run:
         await kill_each(run)
         await balanced(run)
 
@@ -100,6 +101,6 @@ async def test_kills_with_mosquitto(tmp_path: Path) -> None:
         f"listener {run.ports.mqtt} 127.0.0.1\nallow_anonymous true\npersistence false\n", "ascii"
     )
     run.broker_argv = (program, "-c", str(settings))
-    async with running(run):
+    async with run:
         await kill_each(run)
         await balanced(run)
