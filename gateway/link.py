@@ -106,7 +106,10 @@ class _LaneSender:
             self._clear()
             self._progress = self._probe_at = now
         self._next = max(self._next, epoch.acked + 1)
-        if not self._probing and self._flight and now - self._progress >= RESEND_FIRST_S:
+        late = bool(self._flight) and now - self._progress >= RESEND_FIRST_S
+        # Everything was sent, nothing is under way, receipts are missing: the spool forgot some (its disk was full).
+        forgotten = not self._flight and self._next > epoch.last
+        if not self._probing and (late or forgotten):
             self._start_probing(now, 0.0)
         if self._probing:
             return self._probe(epoch, now, wall_ms)

@@ -100,11 +100,18 @@ class Spool:
     def open(cls, path: Path, *, cap_bytes: int, new_id: Callable[[], str]) -> Spool:
         """Open or make the spool file; raise SpoolError when it is from a newer version or no spool."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as exc:
+            raise SpoolError(f"{path}: {exc}; check the directory and its permissions") from exc
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             return cls(connection, cap_bytes=cap_bytes, new_id=new_id)
+        except sqlite3.OperationalError as exc:
+            # The file is whole: what it holds must not be thrown away.
+            connection.close()
+            raise SpoolError(f"{path}: {exc}; check disk space and permissions") from exc
         except sqlite3.DatabaseError as exc:
             connection.close()
             raise SpoolError(
@@ -116,8 +123,10 @@ class Spool:
 
     def close(self) -> None:
         """Write what is pending and close."""
-        self.flush()
-        self._db.close()
+        try:
+            self.flush()
+        finally:
+            self._db.close()
 
     # ------------------------------------------------------------ taking in
 
@@ -276,18 +285,22 @@ class Spool:
 
     def move_to_new_epoch(self, lane: Lane, now_ms: int) -> None:
         """Spool the unreceipted packs of the open epoch again under a new one (another agent wrote the old)."""
-        old = self.epochs[self._open.pop(lane)]
         with self._transaction():
+            old = self.epochs[self._open.pop(lane)]
             rows = self._db.execute(
-                "SELECT id, from_seq, seq, records, created_ms, body FROM packs"
+                "SELECT from_seq, seq, records, created_ms, digest, body FROM packs"
                 " WHERE epoch = ? AND seq > ? ORDER BY seq",
                 (old.epoch, old.acked),
             ).fetchall()
             self._db.execute(
                 "DELETE FROM packs WHERE epoch = ? AND seq > ?", (old.epoch, old.acked)
             )
-            for _, first, last, records, created_ms, body in rows:
+            for first, last, records, created_ms, digest, body in rows:
                 self._bytes -= len(body) + ROW_BYTES
+                if _digest(body) != digest:  # its new row would vouch for it
+                    body = encode_lost(Lost(first, last, records, LostReason.CORRUPT))  # noqa: PLW2901
+                    self.dropped_records += records
+                    self.alarms.add("spool_corrupt")
                 self._insert(
                     self._open_epoch(lane, now_ms),
                     body,
@@ -317,13 +330,16 @@ class Spool:
             self._write_acked()
 
     def _prune(self, now_ms: int) -> None:
-        while self._receipted_bytes > self._cap // 2 and self._drop_receipted(limit=64):
-            pass
+        while (excess := self._receipted_bytes - self._cap // 2) > 0:
+            if not self._drop_receipted(limit=64, size=excess):
+                break
         if abs(now_ms - self._aged_ms) < 60_000:
             return
         self._aged_ms = now_ms
-        while self._drop_receipted(limit=64, before_ms=now_ms - RETENTION_MS):
-            pass
+        for lane in Lane:
+            # One lane's packs may be young while the other's, in later epochs, are old.
+            while self._drop_receipted(limit=64, before_ms=now_ms - RETENTION_MS, lane=lane):
+                pass
         for name, epoch in list(self.epochs.items()):
             ended = epoch.packs == 0 and name not in self._open.values()
             if ended and epoch.last_pack_ms < now_ms - EPOCH_KEPT_MS:
@@ -332,8 +348,8 @@ class Spool:
                 self._dirty.discard(name)
 
     def _make_room(self, size: int, now_ms: int) -> None:
-        while self._bytes + size > self._cap:
-            if self._drop_receipted(limit=16):
+        while (excess := self._bytes + size - self._cap) > 0:
+            if self._drop_receipted(limit=16, size=excess):
                 continue
             if not (
                 self._drop_unsent(Lane.READINGS, now_ms) or self._drop_unsent(Lane.TESTS, now_ms)
@@ -341,9 +357,21 @@ class Spool:
                 return  # only ``lost`` packs are left
             self.alarms.add("spool_full")
 
-    def _drop_receipted(self, *, limit: int, before_ms: int | None = None) -> bool:
-        """Delete up to ``limit`` of the oldest receipted packs, the earliest epoch first; False when none."""
-        holding = [e for e in self.epochs.values() if e.packs > e.unreceipted]
+    def _drop_receipted(
+        self,
+        *,
+        limit: int,
+        size: int | None = None,
+        before_ms: int | None = None,
+        lane: Lane | None = None,
+    ) -> bool:
+        """Delete up to ``limit`` of the oldest receipted packs, the earliest epoch first; False when none.
+
+        With ``size``, no more than free so many bytes; with ``before_ms``, only those that were spooled before.
+        """
+        holding = [
+            e for e in self.epochs.values() if e.packs > e.unreceipted and lane in {None, e.lane}
+        ]
         if not holding:
             return False
         epoch = min(holding, key=lambda e: e.ord)
@@ -352,15 +380,21 @@ class Spool:
             " ORDER BY seq LIMIT ?",
             (epoch.epoch, epoch.acked, limit),
         ).fetchall()
-        if before_ms is not None:
-            rows = [row for row in rows if row[3] < before_ms]
-        for row_id, seq, size, _ in rows:
+        dropped = freed = 0
+        for row_id, seq, body_size, created_ms in rows:
+            # Only from the front, or the run would get a hole: times need not grow, a clock may have been set.
+            if (size is not None and freed >= size) or (
+                before_ms is not None and created_ms >= before_ms
+            ):
+                break
             self._db.execute("DELETE FROM packs WHERE id = ?", (row_id,))
             epoch.oldest = seq + 1
             epoch.packs -= 1
-            self._bytes -= size + ROW_BYTES
-            self._receipted_bytes -= size + ROW_BYTES
-        return bool(rows)
+            dropped += 1
+            freed += body_size + ROW_BYTES
+        self._bytes -= freed
+        self._receipted_bytes -= freed
+        return dropped > 0
 
     def _drop_unsent(self, lane: Lane, now_ms: int) -> bool:
         """Turn the oldest unreceipted pack of ``lane`` into ``lost``, joined to the one before; False when none."""
@@ -459,12 +493,14 @@ class Spool:
     def _transaction(self) -> Iterator[None]:
         """Commit at the end; when anything fails, roll back and read memory's picture again."""
         self._db.execute("BEGIN IMMEDIATE")
+        opened = dict(self._open)
         try:
             yield
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            self._open = opened
             self._load()
             raise
 

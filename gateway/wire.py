@@ -13,9 +13,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from drivers.records import TestRecord
 
@@ -36,6 +37,13 @@ STATION_CODE = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _ULID = re.compile(rb"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _HASH = re.compile(rb"[0-9a-f]{16}")
+MAX_NUMBER = 2**53 - 1  # what every JSON reader holds exactly, and every database takes
+MAX_LOST_BODY_BYTES = 1024
+
+Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Seq = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+Ms = Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+T = TypeVar("T")
 
 
 class WireError(ValueError):
@@ -171,9 +179,9 @@ class SenmlRecord(msgspec.Struct, omit_defaults=True):
 class Lost(msgspec.Struct, frozen=True, rename={"from_seq": "from"}):
     """A range of packs that the edge dropped; ``readings`` is an upper bound of the records in it."""
 
-    from_seq: int
-    through: int
-    readings: int
+    from_seq: Seq
+    through: Seq
+    readings: Count
     reason: LostReason
 
 
@@ -187,6 +195,16 @@ class Body(msgspec.Struct, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
+
+
+def _decode(decoder: msgspec.json.Decoder[T], payload: bytes, field: str) -> T:
+    """Decode, with every way in which a stranger's bytes can fail as WireError."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise WireError(field, str(exc)) from exc
+    except RecursionError as exc:
+        raise WireError(field, "is nested too deeply") from exc
 
 
 def encode_readings(readings: Iterable[Reading], clk: ClockTrust = ClockTrust.SYNC) -> bytes:
@@ -225,10 +243,7 @@ _body_decoder = msgspec.json.Decoder(Body)
 
 def decode_body(body: bytes) -> Body:
     """Decode a body; raise WireError with the path of what is wrong. Unknown keys are ignored."""
-    try:
-        decoded = _body_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise WireError("body", str(exc)) from exc
+    decoded = _decode(_body_decoder, body, "body")
     held = (decoded.readings is not None) + (decoded.tests is not None) + (decoded.lost is not None)
     if held != 1:
         raise WireError("body", f"must hold exactly one of readings, tests, lost; holds {held}")
@@ -237,11 +252,11 @@ def decode_body(body: bytes) -> Body:
 
 def peek_lost(body: bytes) -> Lost | None:
     """Return the lost range when ``body`` is one, else None (also for a body that does not decode)."""
-    if not body.startswith(b'{"lost":'):
+    if len(body) > MAX_LOST_BODY_BYTES or b'"lost"' not in body:
         return None
     try:
-        return _body_decoder.decode(body).lost
-    except msgspec.DecodeError:
+        return decode_body(body).lost
+    except WireError:
         return None
 
 
@@ -252,9 +267,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Every pack of ``epoch`` up to ``seq`` is durable in ingest's inbox, under the server life ``store``."""
 
     epoch: str
-    seq: int
+    seq: Count
     store: str
-    now_ms: int
+    now_ms: Ms
     state: ReceiptState = ReceiptState.OK
     ahead: bool = False
 
@@ -269,12 +284,9 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 def decode_receipt(payload: bytes) -> Receipt:
     """Decode a receipt; raise WireError."""
-    try:
-        receipt = _receipt_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise WireError("receipt", str(exc)) from exc
-    if receipt.seq < 0 or not _ULID.fullmatch(receipt.store.encode()):
-        raise WireError("receipt", "seq must be >= 0 and store a ULID")
+    receipt = _decode(_receipt_decoder, payload, "receipt")
+    if not is_ulid(receipt.store):
+        raise WireError("receipt.store", "is not a ULID")
     return receipt
 
 
@@ -285,15 +297,15 @@ class EpochState(msgspec.Struct, frozen=True):
     """One epoch of a lane: what the spool holds; ``oldest`` = ``last`` + 1 when nothing is held."""
 
     epoch: str
-    oldest: int
-    last: int
+    oldest: Seq
+    last: Count
 
 
 class DeviceSeen(msgspec.Struct, frozen=True):
     """When a device last answered, and whether it answers now."""
 
     path: str
-    seen_ms: int | None
+    seen_ms: Ms | None
     ok: bool
 
 
@@ -305,12 +317,12 @@ class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     online: bool
     session: str
-    sent_ms: int = 0
+    sent_ms: Ms = 0
     version: str = ""
-    queue: int = 0
-    oldest_unreceipted_ms: int | None = None
-    disk_free: int | None = None
-    clock_offset_ms: int | None = None
+    queue: Count = 0
+    oldest_unreceipted_ms: Count | None = None
+    disk_free: Count | None = None
+    clock_offset_ms: Ms | None = None
     alarms: list[str] = []
     devices: list[DeviceSeen] = []
     lanes: dict[Lane, list[EpochState]] = {}
@@ -344,7 +356,4 @@ def encode_will(session: str) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Decode a status or a will; raise WireError."""
-    try:
-        return _status_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise WireError("status", str(exc)) from exc
+    return _decode(_status_decoder, payload, "status")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from ingest.decode import Decoder
+from ingest.decode import ArrivalOrder, Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Stage(Protocol):
 
 
 class Handed:
-    """Packs just committed, decoded once for all consumers."""
+    """Packs just committed, decoded once for all consumers (not yet flagged for order)."""
 
     def __init__(self, packs: list[TakenPack], decoder: Decoder) -> None:
         self.packs = packs
@@ -88,13 +88,19 @@ class Consumer:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"consumer-{name}", daemon=True)
         self._decoder = Decoder(index)
+        self._order = ArrivalOrder()
         self.position = 0
         self.failing = False
         self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Begin at the stage's cursor."""
+        """Begin at the stage's cursor.
+
+        Places behind it that the inbox no longer knows (it was moved away, or restored) are never given out again:
+        packs taken now would look as if they had been handled.
+        """
         self.position = self._stage.cursor()
+        self._inbox.skip_to(self.position)
         self._thread.start()
 
     def offer(self, handed: Handed) -> None:
@@ -138,6 +144,7 @@ class Consumer:
             self._handle(self._decoder.decode(packs))
 
     def _handle(self, batch: Batch) -> None:
+        batch = self._order.flag(batch)
         wait_s = RETRY_FIRST_S
         while True:
             try:

@@ -6,6 +6,7 @@ the inbox.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from ingest.batch import (
 from ingest.sequence import previous_maxima
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -45,6 +46,8 @@ AHEAD_MS = 5 * 60_000
 LATE_MS = 10 * 60_000
 TIME_BOUND_MS = 2**47  # year 6429; beyond it a time is no time
 BAD_RANGE = "bad:range"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_TRUSTED = {ClockTrust.SYNC.value, ClockTrust.FREE.value}
 
 
 class SeriesIndex:
@@ -52,16 +55,21 @@ class SeriesIndex:
 
     def __init__(self) -> None:
         self.series: list[Series] = []
-        self._numbers: dict[tuple[str, str], int] = {}
+        self._numbers: dict[str, dict[str, int]] = {}
         self._limits: list[tuple[float, float]] = []
+        self._ranges = np.zeros((0, 2))
         self._units: list[str] = []
         self._lock = threading.Lock()
         self._path = msgspec.json.Decoder(DevicePath)
 
     def number(self, station: str, name: str) -> int:
         """Return the number of ``{device path}/{indicator code}`` at ``station``; raise WireError for a bad name."""
-        found = self._numbers.get((station, name))
+        found = self.known(station).get(name)
         return self._new(station, name) if found is None else found
+
+    def known(self, station: str) -> Mapping[str, int]:
+        """Return the numbers given at ``station`` by name; the mapping goes on growing."""
+        return self._numbers.setdefault(station, {})
 
     def unit(self, number: int) -> str:
         """The catalogue's unit of a series."""
@@ -69,7 +77,10 @@ class SeriesIndex:
 
     def physical_ranges(self) -> NDArray[np.float64]:
         """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
-        return np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+        with self._lock:
+            if len(self._ranges) != len(self._limits):
+                self._ranges = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+            return self._ranges
 
     def _new(self, station: str, name: str) -> int:
         device, _, code = name.rpartition("/")
@@ -83,7 +94,7 @@ class SeriesIndex:
             raise WireError("n", str(exc)) from exc
         low, high = indicator.physical_min, indicator.physical_max
         with self._lock:
-            number = self._numbers.get((station, name))
+            number = self._numbers.setdefault(station, {}).get(name)
             if number is None:
                 number = len(self.series)
                 self._limits.append(
@@ -91,33 +102,33 @@ class SeriesIndex:
                 )
                 self._units.append(indicator.unit)
                 self.series.append(Series(station, device, code))
-                self._numbers[station, name] = number
+                self._numbers[station][name] = number
         return number
 
 
 class _Columns:
-    """Readings of a batch while they are gathered."""
+    """Readings of a batch while they are gathered; what is the same for a whole pack, once per pack."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs: int) -> None:
         self.series: list[int] = []
-        self.t_ms: list[int] = []
+        self.t_ms: list[float] = []  # not rounded yet
         self.v: list[float] = []
-        self.flags: list[int] = []
-        self.failed: list[bool] = []
-        self.pack: list[int] = []
         self.position: list[int] = []
+        self.bad: list[int] = []  # rows with ``q``
+        self.failed: list[int] = []  # rows whose ``q`` is a range
+        self.rows = [0] * packs
+        self.clock = [0] * packs
 
 
 class Decoder:
-    """Decodes the packs of one stream in inbox order; remembers each series' last time."""
+    """Decodes packs; keeps nothing between batches, so threads may share it."""
 
     def __init__(self, index: SeriesIndex) -> None:
         self._index = index
-        self._last_ms = np.zeros(0, np.int64)  # (n_series,)
 
     def decode(self, packs: list[TakenPack]) -> Batch:
-        """Return the batch of ``packs``; never raises for what is in a body."""
-        columns = _Columns()
+        """Return the batch of ``packs``, not yet flagged for order; never raises for what is in a body."""
+        columns = _Columns(len(packs))
         tests: list[TestItem] = []
         faults: list[Fault] = []
         for number, pack in enumerate(packs):
@@ -132,6 +143,10 @@ class Decoder:
                 self._readings(pack, number, numbered, columns, faults, untrusted=untrusted)
             elif body.tests is not None:
                 tests += [TestItem(pack, place, test) for place, test in enumerate(body.tests)]
+            elif body.lost is not None and body.lost.through != pack.seq:
+                faults.append(
+                    Fault(pack, -1, "lost.through", f"{body.lost.through} is not the pack's seq")
+                )
         return self._batch(packs, columns, tests, faults)
 
     def _readings(
@@ -144,27 +159,36 @@ class Decoder:
         *,
         untrusted: bool,
     ) -> None:
+        # Ten million of these are a busy minute: nothing is looked up or called that need not be.
         base, base_s = "", 0.0
-        clock = CLOCK_SUSPECT if untrusted else 0
+        known = self._index.known(pack.station)
+        before = len(columns.series)
         for position, record in records:
             if record.bn is not None:
                 base = record.bn
             if record.bt is not None:
                 base_s = record.bt
+            name, value = base + record.n, record.v
+            t_ms = (base_s + record.t) * 1000
             try:
-                series = self._index.number(pack.station, base + record.n)
-                t_ms = _milliseconds(base_s + record.t)
-                value = self._value(record, series)
+                series = known[name] if name in known else self._index.number(pack.station, name)
+                if not -TIME_BOUND_MS < t_ms < TIME_BOUND_MS:
+                    raise _no_time(base_s + record.t)
+                if value is None or record.q is not None or record.u is not None:
+                    value = self._value(record, series)
             except WireError as exc:
                 faults.append(Fault(pack, position, exc.field, str(exc)))
                 continue
+            if record.q is not None:
+                columns.bad.append(len(columns.series))
+                if record.q == BAD_RANGE:
+                    columns.failed.append(len(columns.series))
             columns.series.append(series)
             columns.t_ms.append(t_ms)
             columns.v.append(value)
-            columns.flags.append(clock | (0 if record.q is None else BAD_READING))
-            columns.failed.append(record.q == BAD_RANGE)
-            columns.pack.append(number)
             columns.position.append(position)
+        columns.rows[number] = len(columns.series) - before
+        columns.clock[number] = CLOCK_SUSPECT if untrusted else 0
 
     def _value(self, record: SenmlRecord, series: int) -> float:
         if record.u is not None and record.u != self._index.unit(series):
@@ -190,7 +214,7 @@ class Decoder:
         """Take the good records of a body that does not decode as a whole."""
         try:
             raw = _raw_decoder.decode(pack.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             faults.append(Fault(pack, -1, error.field, str(error)))
             return
         if (raw.readings is None) == (raw.tests is None):
@@ -200,18 +224,18 @@ class Decoder:
         for position, item in enumerate(raw.readings or []):
             try:
                 readings.append((position, _senml_decoder.decode(item)))
-            except msgspec.DecodeError as exc:
+            except _UNREADABLE as exc:
                 faults.append(Fault(pack, position, "readings", str(exc)))
                 if not _keeps_base(item):
                     # What follows leans on a base that cannot be read: nothing is guessed.
                     rest = range(position + 1, len(raw.readings or []))
                     faults += [Fault(pack, p, "bn", "leans on the record before it") for p in rest]
                     break
-        self._readings(pack, number, readings, columns, faults, untrusted=raw.clk == "unset")
+        self._readings(pack, number, readings, columns, faults, untrusted=raw.clk not in _TRUSTED)
         for position, item in enumerate(raw.tests or []):
             try:
                 tests.append(TestItem(pack, position, _test_decoder.decode(item)))
-            except msgspec.DecodeError as exc:
+            except _UNREADABLE as exc:
                 faults.append(Fault(pack, position, "tests", str(exc)))
 
     def _batch(
@@ -222,13 +246,17 @@ class Decoder:
         faults: list[Fault],
     ) -> Batch:
         series = np.array(columns.series, np.int32)
-        t_ms = np.array(columns.t_ms, np.int64)
+        t_ms = np.rint(np.array(columns.t_ms, np.float64)).astype(np.int64)
         v = np.array(columns.v, np.float64)
-        flags = np.array(columns.flags, np.uint8)
-        pack = np.array(columns.pack, np.int32)
+        pack = np.repeat(np.arange(len(packs), dtype=np.int32), columns.rows)
+        flags = np.array(columns.clock, np.uint8)[pack]
+        flags[columns.bad] |= BAD_READING
+        failed = np.zeros(len(series), np.bool_)
+        failed[columns.failed] = True
         received_ms = np.array([p.received_ms for p in packs], np.int64)[pack]
-        self._flag_times(series, t_ms, received_ms, flags)
-        q = self._flag_values(series, v, flags, np.array(columns.failed, np.bool_))
+        flags[received_ms - t_ms > LATE_MS] |= LATE
+        flags[(t_ms < EARLIEST_MS) | (t_ms > received_ms + AHEAD_MS)] |= CLOCK_SUSPECT
+        q = self._flag_values(series, v, flags, failed)
         return Batch(
             packs=packs,
             series=self._index.series,
@@ -245,25 +273,6 @@ class Decoder:
             faults=faults,
         )
 
-    def _flag_times(
-        self,
-        series: NDArray[np.int32],
-        t_ms: NDArray[np.int64],
-        received_ms: NDArray[np.int64],
-        flags: NDArray[np.uint8],
-    ) -> None:
-        """Set ``late``, ``clock_suspect`` and ``out_of_order``; all arrays (n,)."""
-        flags[received_ms - t_ms > LATE_MS] |= LATE
-        flags[(t_ms < EARLIEST_MS) | (t_ms > received_ms + AHEAD_MS)] |= CLOCK_SUSPECT
-        missing = len(self._index.series) - len(self._last_ms)
-        if missing > 0:
-            unseen = np.full(missing, np.iinfo(np.int64).min)
-            self._last_ms = np.concatenate([self._last_ms, unseen])
-        flags[t_ms <= previous_maxima(series, t_ms, self._last_ms)] |= OUT_OF_ORDER
-        # A clock that is wrong must not make every later reading look out of order.
-        sound = (flags & CLOCK_SUSPECT) == 0
-        np.maximum.at(self._last_ms, series[sound], t_ms[sound])
-
     def _flag_values(
         self,
         series: NDArray[np.int32],
@@ -278,10 +287,33 @@ class Decoder:
         return np.select([failed | outside, np.isnan(v)], [FAIL, MISSING], PASS).astype(np.uint8)
 
 
-def _milliseconds(seconds: float) -> int:
-    if not -TIME_BOUND_MS < seconds * 1000 < TIME_BOUND_MS:
-        raise WireError("t", f"{seconds} s is no time: UTC seconds since 1970 are expected")
-    return round(seconds * 1000)
+class ArrivalOrder:
+    """Flags readings that are not newer than their series' last; for one stream of batches, in inbox order.
+
+    Each consumer has its own: one that falls behind must not see what another has already had.
+    """
+
+    def __init__(self) -> None:
+        self._last_ms = np.zeros(0, np.int64)  # (n_series,)
+
+    def flag(self, batch: Batch) -> Batch:
+        """Return ``batch`` with ``out_of_order`` set; the batch given is left as it is, others may hold it."""
+        series, t_ms = batch.series_id, batch.t_ms
+        known = int(series.max(initial=-1)) + 1
+        if known > len(self._last_ms):
+            unseen = np.full(known - len(self._last_ms), np.iinfo(np.int64).min)
+            self._last_ms = np.concatenate([self._last_ms, unseen])
+        flags = batch.flags.copy()
+        # A clock that is wrong must not make every later reading look out of order.
+        sound = (flags & CLOCK_SUSPECT) == 0
+        trusted_ms = np.where(sound, t_ms, np.iinfo(np.int64).min)
+        flags[t_ms <= previous_maxima(series, trusted_ms, self._last_ms)] |= OUT_OF_ORDER
+        np.maximum.at(self._last_ms, series[sound], t_ms[sound])
+        return dataclasses.replace(batch, flags=flags)
+
+
+def _no_time(seconds: float) -> WireError:
+    return WireError("t", f"{seconds} s is no time: UTC seconds since 1970 are expected")
 
 
 class _RawBody(msgspec.Struct):
@@ -305,6 +337,6 @@ def _keeps_base(item: msgspec.Raw) -> bool:
     """Whether a bad record sets no base that later ones would lean on."""
     try:
         record = _base_decoder.decode(item)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return False
     return record.bn is None and record.bt is None

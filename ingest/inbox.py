@@ -101,7 +101,12 @@ class Inbox:
     def open(cls, path: Path) -> Inbox:
         """Open or make the inbox file; raise InboxError when it cannot be used."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            writer = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+        except sqlite3.Error as exc:
+            raise InboxError(f"{path}: {exc}; check the directory and its permissions") from exc
         try:
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute("PRAGMA synchronous=FULL")
@@ -134,6 +139,10 @@ class Inbox:
         self._writer.close()
 
     # ---- writing
+
+    def skip_to(self, pos: int) -> None:
+        """Give the next pack a place behind ``pos``; kept with the next commit that takes one."""
+        self._pos = max(self._pos, pos)
 
     def watermarks(self) -> dict[tuple[str, str], Watermark]:
         """All watermarks by (station, epoch); they outlive the packs' retention."""
@@ -208,12 +217,16 @@ class Inbox:
         )
 
     def prune(self, before_ms: int, through_pos: int, limit: int = 1000) -> int:
-        """Delete up to ``limit`` packs received before ``before_ms`` that every consumer has had; return how many."""
+        """Delete, of the ``limit`` oldest packs, those received before ``before_ms``; return how many.
+
+        ``through_pos`` is the place up to which every consumer has had them.
+        """
         with self._transaction() as db:
             return db.execute(
                 "DELETE FROM packs WHERE pos IN"
-                " (SELECT pos FROM packs WHERE received_ms < ? AND pos <= ? ORDER BY pos LIMIT ?)",
-                (before_ms, through_pos, limit),
+                " (SELECT pos FROM (SELECT pos, received_ms FROM packs WHERE pos <= ? ORDER BY pos LIMIT ?)"
+                " WHERE received_ms < ?)",
+                (through_pos, limit, before_ms),
             ).rowcount
 
     @contextmanager

@@ -219,8 +219,9 @@ class Intake:
         except WireError as exc:
             self._staged.damaged.append(Damaged(topic, exc.field, str(exc), payload, received_ms))
             return
-        self._sessions[station] = status.session
         approved = self._approvals.is_approved(station, status.key)
+        if approved:  # the will of a stranger must not call the station's own gateway offline
+            self._sessions[station] = status.session
         for states in status.lanes.values():
             for state in states:
                 self._listed(station, state, status.key, received_ms, approved=approved)

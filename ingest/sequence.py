@@ -24,13 +24,15 @@ def previous_maxima(
     """
     order = np.argsort(series, kind="stable")  # (n,) by series, then by arrival
     by_series, by_time = series[order], t[order]
-    before = np.empty_like(by_time)
-    starts = np.flatnonzero(np.diff(by_series, prepend=-1))
-    ends = np.append(starts[1:], len(order))[: len(starts)]  # of no rows there is no run
-    for first, end in zip(starts, ends, strict=True):
-        run = np.maximum.accumulate(by_time[first:end])
-        before[first] = last[by_series[first]]
-        before[first + 1 : end] = np.maximum(run[:-1], before[first])
+    starts = np.diff(by_series, prepend=-1) != 0  # (n,) the first row of each series
+    highest = by_time  # as long as times go forward
+    if np.any((by_time[1:] < by_time[:-1]) & ~starts[1:]):
+        # A running maximum that begins anew with each series: of ranks, which leave room for the series' place.
+        times, rank = np.unique(by_time, return_inverse=True)
+        offset = (np.cumsum(starts) - 1) * len(times)
+        highest = times[np.maximum.accumulate(rank + offset) - offset]
+    before = last[by_series]
+    before[~starts] = np.maximum(before[~starts], highest[:-1][~starts[1:]])
     result = np.empty_like(before)
     result[order] = before
     return result

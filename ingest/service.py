@@ -32,6 +32,7 @@ GROUP_S = 0.02  # a commit's fsync is shared by what arrives in this time
 KEYS_EVERY_S = 1.0
 HOLD_AFTER_FAULT_S = 10.0
 PRUNE_EVERY_S = 60.0
+PRUNE_PACKS = 1000  # at a time: taking packs must not wait for it
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -79,7 +80,11 @@ class IngestService:
 
     def first_failure(self) -> BaseException | None:
         """What ended a thread of ours, None while all is well."""
-        failures = [self.failure, *(consumer.failure for consumer in self._consumers)]
+        failures = [
+            self.failure,
+            self._watch.failure,
+            *(consumer.failure for consumer in self._consumers),
+        ]
         return next((failure for failure in failures if failure is not None), None)
 
     def start(self) -> None:
@@ -93,8 +98,13 @@ class IngestService:
     def stop(self) -> None:
         """Stop taking, then let the consumers finish what they hold."""
         self._subscriber.stop()
-        self._subscriber.messages.put(None)
-        self._thread.join()
+        # A thread that failed takes nothing from a queue that is full.
+        while self._thread.is_alive():
+            try:
+                self._subscriber.messages.put(None, timeout=0.1)
+            except queue.Full:
+                continue
+            self._thread.join()
         for consumer in self._consumers:
             consumer.stop()
         self._watch.stop()
@@ -118,22 +128,19 @@ class IngestService:
             self._commit()  # answers that housekeeping asked for
             return True
         until = time.monotonic() + GROUP_S
-        for _ in range(GROUP_MESSAGES):
-            if message is None:
-                self._commit()
-                return False
+        offered = 0
+        while message is not None:
             self._offer(message)
+            offered += 1
+            left_s = until - time.monotonic()
+            if offered == GROUP_MESSAGES or left_s <= 0:
+                break
             try:
-                message = messages.get(timeout=max(0.0, until - time.monotonic()))
+                message = messages.get(timeout=left_s)
             except queue.Empty:
                 break
-        else:
-            if message is None:
-                self._commit()
-                return False
-            self._offer(message)
         self._commit()
-        return True
+        return message is not None
 
     def _offer(self, message: Message) -> None:
         if message.topic.endswith("/up"):
@@ -182,5 +189,14 @@ class IngestService:
                 self.intake.answer_again(station)
         if now >= self._prune_due:
             self._prune_due = now + PRUNE_EVERY_S
-            done = min((c.position for c in self._consumers), default=0)
-            self._inbox.prune(self._now_ms() - self._retention_ms, done)
+            self._prune(now)
+
+    def _prune(self, now: float) -> None:
+        done = min((c.position for c in self._consumers), default=0)
+        try:
+            gone = self._inbox.prune(self._now_ms() - self._retention_ms, done, PRUNE_PACKS)
+        except sqlite3.OperationalError as exc:  # deleting needs disk space too
+            log.warning("inbox_not_pruned", error=str(exc), todo="free disk space")
+            return
+        if gone == PRUNE_PACKS:
+            self._prune_due = now  # there is more: go on after the next group

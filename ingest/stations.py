@@ -23,6 +23,7 @@ STATUS_EVERY_MS = 60_000
 OFFLINE_AFTER_MS = 3 * STATUS_EVERY_MS
 WRITE_EVERY_S = 0.5
 PENDING_KEYS_MAX = 20  # per station; more are somebody guessing
+UNKNOWN_MAX = 1000  # stations not registered that are named in the log once only
 
 
 class StationWatch:
@@ -35,13 +36,17 @@ class StationWatch:
         now_ms: Callable[[], int],
         connected_since_ms: Callable[[], int | None],
         after: Callable[[], None],
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._operational = operational
         self._now_ms = now_ms
         self._connected_since_ms = connected_since_ms
         self._after = after
+        self._on_failure = on_failure
+        self.failure: BaseException | None = None
         self._lock = threading.Lock()
-        self._latest: dict[str, LiveStatus] = {}
+        self._latest: dict[tuple[str, bool], LiveStatus] = {}  # by station and approval
+        self._unknown: set[str] = set()
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stations", daemon=True)
@@ -58,18 +63,25 @@ class StationWatch:
             self._thread.join()
 
     def offer(self, statuses: list[LiveStatus]) -> None:
-        """Take live statuses and wills; only the last of each station counts."""
+        """Take live statuses and wills; of a station, the last counts, and the last of a gateway not approved."""
         if statuses:
             with self._lock:
-                self._latest.update((s.station, s) for s in statuses)
+                self._latest.update(((s.station, s.approved), s) for s in statuses)
             self._wanted.set()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wanted.wait(timeout=5.0)
-            self._stopping.wait(WRITE_EVERY_S)
-            self._wanted.clear()
-            self.write()
+        try:
+            while not self._stopping.is_set():
+                self._wanted.wait(timeout=5.0)
+                self._stopping.wait(WRITE_EVERY_S)
+                self._wanted.clear()
+                self.write()
+            self.write()  # what came while the last one was under way
+        except BaseException as exc:
+            self.failure = exc
+            log.exception("stations_failed")
+            self._on_failure()
+            raise
 
     def write(self) -> None:
         """Write what came, and mark stations offline that have been silent for three intervals."""
@@ -96,7 +108,7 @@ class StationWatch:
             if not status.online and not status.key:  # a will: its session ended
                 db.execute(sa.update(t).where(t.c.station == live.station).values(online=False))
             else:
-                self._note_key(db, live, known=live.station in registered)
+                changed += self._note_key(db, live, known=live.station in registered)
                 if not live.approved:
                     continue
                 row = {
@@ -122,18 +134,22 @@ class StationWatch:
             online[live.station] = status.online
         return changed
 
-    def _note_key(self, db: sa.Connection, live: LiveStatus, *, known: bool) -> None:
-        """Remember a key that is not approved, so that a person can approve it."""
-        if live.approved or not known:
-            if not known:
+    def _note_key(self, db: sa.Connection, live: LiveStatus, *, known: bool) -> int:
+        """Remember a key that is not approved, so that a person can approve it; return how many are new."""
+        if live.approved:
+            return 0
+        if not known:
+            if live.station not in self._unknown:
                 log.warning("station_unknown", station=live.station, todo="add it to the registry")
-            return
+            if len(self._unknown) < UNKNOWN_MAX:
+                self._unknown.add(live.station)
+            return 0
         k = tables.gateway_keys
         keys = dict(
             db.execute(sa.select(k.c.key, k.c.state).where(k.c.station == live.station)).fetchall()
         )
         if live.status.key in keys or len(keys) >= PENDING_KEYS_MAX:
-            return
+            return 0
         db.execute(
             sa.insert(k).values(
                 station=live.station,
@@ -150,6 +166,7 @@ class StationWatch:
             todo="approve it, or find out who uses this station's code",
         )
         self._changed(db, live.station, "duplicate_gateway" if second else "pending")
+        return 1
 
     def _silent(self, db: sa.Connection) -> int:
         """Call stations offline, once ingest itself has been connected for three intervals."""

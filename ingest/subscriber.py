@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import paho.mqtt.client as mqtt
@@ -33,6 +33,7 @@ KEEPALIVE_S = 30
 RECONNECT_FIRST_S = 0.5
 RECONNECT_MAX_S = 15.0
 CONNECT_TIMEOUT_S = 10.0
+SUBSCRIPTIONS = (f"{wire.TOPIC_ROOT}/+/up", f"{wire.TOPIC_ROOT}/+/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class BrokerLogin:
-    """How ingest reaches the broker."""
+    """How ingest reaches the broker; the password is never shown."""
 
     host: str
     port: int
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 class Subscriber:
@@ -66,6 +67,8 @@ class Subscriber:
         self._client: mqtt.Client | None = None
         self._stopping = threading.Event()
         self._lost = threading.Event()
+        self._welcome = False  # the broker let us in and granted what we subscribed to
+        self._refusal = ""
         self._thread = threading.Thread(target=self._run, name="mqtt-keeper", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +93,7 @@ class Subscriber:
         offline_logged = False
         while not self._stopping.is_set():
             self._lost.clear()
+            self._welcome = False
             client = self._new_client()
             try:
                 client.connect(self._login.host, self._login.port, keepalive=KEEPALIVE_S)
@@ -103,13 +107,13 @@ class Subscriber:
             self._client = client
             client.loop_start()
             self._lost.wait()
-            offline_logged = False
-            wait_s = RECONNECT_FIRST_S
             self._client, self.connected_since_ms = None, None
             client.disconnect()
             client.loop_stop()
-            if not self._stopping.is_set():
-                self._stopping.wait(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            offline_logged = False
+            # A broker that refuses us is asked less and less often, like one that is not there.
+            wait_s = RECONNECT_FIRST_S if self._welcome else min(wait_s * 2, RECONNECT_MAX_S)
+            self._stopping.wait(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def _new_client(self) -> mqtt.Client:
         client = mqtt.Client(
@@ -119,6 +123,7 @@ class Subscriber:
         client.username_pw_set(self._login.username, self._login.password)
         client.max_inflight_messages_set(1000)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -132,12 +137,32 @@ class Subscriber:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            log.error("broker_refused", reason=str(reason), host=self._login.host)
-            self._lost.set()
+            self._refused(f"connection: {reason}", "check username and password_file in [broker]")
             return
-        client.subscribe([(f"{wire.TOPIC_ROOT}/+/up", 1), (f"{wire.TOPIC_ROOT}/+/status", 1)])
+        client.subscribe([(topic, 1) for topic in SUBSCRIPTIONS])
+
+    def _on_subscribe(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            topics = " and ".join(SUBSCRIPTIONS)
+            self._refused(f"subscription to {topics}", "check the broker's access list")
+            return
+        self._welcome = True
+        self._refusal = ""
         self.connected_since_ms = self._now_ms()
         log.info("broker_connected", host=self._login.host, port=self._login.port)
+
+    def _refused(self, what: str, todo: str) -> None:
+        if what != self._refusal:  # once, not at every try
+            self._refusal = what
+            log.error("broker_refused", what=what, host=self._login.host, todo=todo)
+        self._lost.set()
 
     def _on_disconnect(
         self,
@@ -147,8 +172,10 @@ class Subscriber:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if client is self._client and not self._stopping.is_set():
+        if client is self._client and self._welcome and not self._stopping.is_set():
             log.warning("broker_lost", reason=str(reason))
+        elif not self._welcome and not self._refusal:
+            self._refused(f"connection: {reason}", "check host and port in [broker]")
         self._lost.set()
 
     def _on_message(

@@ -11,7 +11,7 @@ import numpy as np
 from drivers import indicators
 from drivers.records import Verdict
 from ingest.batch import CLOCK_SUSPECT, FAIL, LATE, MISSING, OUT_OF_ORDER
-from ingest.judge.companions import CompanionValue, nearest_before
+from ingest.judge.companions import THIN_MS, CompanionValue, nearest_before
 from ingest.judge.findings import Finding, Observation, finding_id
 from ingest.judge.limits import PH
 from ingest.judge.rapid import LIMIT_UNVERIFIED
@@ -48,6 +48,11 @@ class ReadingJudge:
         moisture = good & table.is_moisture[batch.series_id] & (batch.v <= 0)
         dry = np.unique(table.device[batch.series_id[moisture]])
         rows = rows[~np.isin(table.device[batch.series_id[rows]], dry)]
+        # Only the first of a series in each span can be kept: no object for the others.
+        span = (
+            batch.series_id[rows].astype(np.int64) << 30 | batch.t_ms[rows] // THIN_MS & 2**30 - 1
+        )
+        rows = rows[np.sort(np.unique(span, return_index=True)[1])]
         values = [
             CompanionValue(plot_id, int(batch.t_ms[i]), float(batch.v[i]))
             for i in rows

@@ -32,7 +32,9 @@ class _Head(msgspec.Struct):
     kind: str = ""
 
 
-class _ReadingLine(msgspec.Struct):
+class ReadingLine(msgspec.Struct):
+    """One reading to judge; ``at`` is an RFC 3339 time or date, a blank ``unit`` the catalogue's."""
+
     indicator: str
     value: float
     unit: str = ""
@@ -40,7 +42,9 @@ class _ReadingLine(msgspec.Struct):
     context: dict[str, str | float | bool | None] = {}
 
 
-class _Reply(msgspec.Struct, kw_only=True):
+class Reply(msgspec.Struct, kw_only=True):
+    """The verdict on one line; ``findings`` lists every limit compared, ``reason`` is ``中文 | English``."""
+
     id: msgspec.Raw
     verdict: Verdict
     severity: Severity
@@ -50,7 +54,7 @@ class _Reply(msgspec.Struct, kw_only=True):
 
 
 _head = msgspec.json.Decoder(_Head)
-_reading = msgspec.json.Decoder(_ReadingLine)
+_reading = msgspec.json.Decoder(ReadingLine)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _test = msgspec.json.Decoder(TestRecord)
 _encoder = msgspec.json.Encoder()
@@ -72,7 +76,7 @@ def judge_lines(lines: Iterable[bytes], *, catalogue: Catalogue | None = None) -
             yield _encoder.encode(_answer(known, number, text)) + b"\n"
 
 
-def _answer(catalogue: Catalogue, number: int, text: bytes) -> _Reply:
+def _answer(catalogue: Catalogue, number: int, text: bytes) -> Reply:
     answer_id = _NULL
     try:
         head = _head.decode(text)
@@ -90,7 +94,7 @@ def _answer(catalogue: Catalogue, number: int, text: bytes) -> _Reply:
     if judgement.verdict is Verdict.INVALID:
         zh, _, en = reason.partition(" | ")
         reason = f"第 {number} 行：{zh} | line {number}: {en or zh}"
-    return _Reply(
+    return Reply(
         id=answer_id,
         verdict=judgement.verdict,
         severity=judgement.severity,
@@ -111,7 +115,7 @@ def _invalid(why: str) -> Judgement:
     return Judgement(Verdict.INVALID, reason=f"无法读取 | {why}")
 
 
-def _judge_reading(catalogue: Catalogue, line: _ReadingLine) -> Judgement:
+def _judge_reading(catalogue: Catalogue, line: ReadingLine) -> Judgement:
     try:
         at_ms = time_ms(line.at) if line.at else None
     except (ValueError, OverflowError):

@@ -148,6 +148,7 @@ def load(path: Path) -> RegistryFile:
 
 
 _Rows = dict[str, list[tuple[str, dict[str, object]]]]  # kind → (where, table)
+_REST = "(beyond the last column)"
 _KINDS = ("region", "subject", "base", "plot", "station", "device")
 
 
@@ -161,19 +162,25 @@ def _read_toml(path: Path, faults: list[str]) -> _Rows:
         if kind not in _KINDS or not isinstance(items, list):
             faults.append(f"{path}: [{kind}]: unknown; write [[{']], [['.join(_KINDS)}]]")
             continue
+        if not all(isinstance(item, dict) for item in items):
+            faults.append(f"{path}: {kind}: must be a list of tables; write [[{kind}]]")
+            continue
         rows[kind] = [(f"{path}: [[{kind}]] #{n}", item) for n, item in enumerate(items, 1)]
     return rows
 
 
 def _read_folder(path: Path, faults: list[str]) -> _Rows:
     rows: _Rows = {}
+    names = [f"{kind}.csv" for kind in _KINDS]
+    if not any((path / name).exists() for name in names):
+        faults.append(f"{path}: holds none of {', '.join(names)}")
     for kind in _KINDS:
         file = path / f"{kind}.csv"
         if not file.exists():
             continue
         try:
             with file.open(encoding="utf-8-sig", newline="") as handle:
-                table = list(csv.DictReader(handle))
+                table = list(csv.DictReader(handle, restkey=_REST))
         except (OSError, UnicodeDecodeError, csv.Error) as exc:
             faults.append(f"{file}: cannot be read: {exc}")
             continue

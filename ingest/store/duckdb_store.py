@@ -12,7 +12,6 @@ import duckdb
 import numpy as np
 
 from ingest.batch import Series
-from ingest.sequence import previous_maxima
 from ingest.store.downsample import keep_extremes
 from ingest.store.reading_store import Latest, Points
 
@@ -51,9 +50,13 @@ class DuckDBStore:
         try:
             self._db = duckdb.connect(path)
         except duckdb.Error as exc:
-            raise StoreError(f"{path}: {exc}") from exc
-        self._run(_SCHEMA)
-        [(version, cursor)] = self._run("SELECT schema_version, inbox_pos FROM meta")
+            raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
+        try:
+            self._run(_SCHEMA)
+            [(version, cursor)] = self._run("SELECT schema_version, inbox_pos FROM meta")
+        except duckdb.Error as exc:
+            self._db.close()
+            raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
         if version != SCHEMA_VERSION:
             self._db.close()
             raise StoreError(
@@ -75,8 +78,9 @@ class DuckDBStore:
         self._last_q = np.zeros(size, np.uint8)
         self._counts = np.zeros(size, np.int64)
         rows = self._run(
-            "SELECT series_id, max(t_ms), arg_max(coalesce(v, 'nan'), t_ms), arg_max(q, t_ms), count(*)"
-            " FROM readings GROUP BY series_id"
+            "WITH newest AS (SELECT series_id, max(t_ms) AS t_ms, count(*) AS n FROM readings GROUP BY series_id)"
+            " SELECT series_id, t_ms, coalesce(v, 'nan'), q, n FROM readings JOIN newest USING (series_id, t_ms)"
+            " ORDER BY series_id, dup"  # of several at one time the last to come counts
         )
         for number, last_ms, v, q, count in rows:
             self._last_ms[number], self._last_v[number] = last_ms, v
@@ -139,17 +143,25 @@ class DuckDBStore:
             self._numbered, self._numbers = batch.series, np.zeros(0, np.int32)
         new = batch.series[len(self._numbers) :]
         numbers = []
+        known = len(self._series)
         for series in new:
             number = self._ids.get(series)
             if number is None:
-                number = len(self._series)
-                self._run(
-                    "INSERT INTO series VALUES (?, ?, ?, ?)",
-                    (number, series.station, series.device, series.indicator),
-                )
-                self._ids[series] = number
+                number = self._ids[series] = len(self._series)
                 self._series.append(series)
             numbers.append(number)
+        added = self._series[known:]
+        if added:  # in one statement: one for each takes a millisecond, and a county has thousands
+            self._run(
+                "INSERT INTO series"
+                " SELECT unnest(?::INTEGER[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+                (
+                    list(range(known, len(self._series))),
+                    [one.station for one in added],
+                    [one.device for one in added],
+                    [one.indicator for one in added],
+                ),
+            )
         if new:
             self._numbers = np.concatenate([self._numbers, np.array(numbers, np.int32)])
             grown = len(self._series) - len(self._last_ms)
@@ -169,19 +181,37 @@ class DuckDBStore:
 
     def _duplicates(self, series: NDArray[np.int32], t_ms: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return 0 for the first value at its (series, t), 1 for the second …; all (n,)."""
-        dup = np.zeros(len(t_ms), np.int32)
-        seen: dict[tuple[int, int], int] = {}
-        for row in np.flatnonzero(t_ms <= previous_maxima(series, t_ms, self._last_ms)):
-            place = (int(series[row]), int(t_ms[row]))
-            if place not in seen:
-                [(stored,)] = self._run(
-                    "SELECT count(*) FROM readings WHERE series_id = ? AND t_ms = ?", place
-                )
-                earlier = np.count_nonzero((series[:row] == place[0]) & (t_ms[:row] == place[1]))
-                seen[place] = int(stored) + int(earlier)
-            dup[row] = seen[place]
-            seen[place] += 1
+        order = np.lexsort((t_ms, series))  # (n,) equal places side by side, in order of arrival
+        changes = (np.diff(series[order]) != 0) | (np.diff(t_ms[order]) != 0)
+        first = np.flatnonzero(np.append(True, changes)[: len(order)])  # where each place begins
+        place = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(order))))
+        dup = np.empty(len(order), np.int32)
+        dup[order] = (
+            np.arange(len(order)) - first[place] + self._stored(order[first], series, t_ms)[place]
+        )
         return dup
+
+    def _stored(
+        self, rows: NDArray[np.int64], series: NDArray[np.int32], t_ms: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return how many values are stored at the place of each of ``rows``; (n_places,)."""
+        counts = np.zeros(len(rows), np.int64)
+        old = np.flatnonzero(t_ms[rows] <= self._last_ms[series[rows]])
+        if not len(old):
+            return counts
+        places: _Rows = {"place": old, "series_id": series[rows[old]], "t_ms": t_ms[rows[old]]}
+        self._db.register("places", places)
+        try:
+            found = self._run(
+                "SELECT place, count(*) FROM readings JOIN places USING (series_id, t_ms)"
+                " WHERE t_ms BETWEEN ? AND ? GROUP BY place",
+                (int(places["t_ms"].min()), int(places["t_ms"].max())),
+            )
+        finally:
+            self._db.unregister("places")
+        for place, count in found:
+            counts[place] = count
+        return counts
 
     def _remember(self, rows: _Rows) -> None:
         series, t_ms = rows["series_id"].astype(np.int64), rows["t_ms"]

@@ -1,13 +1,9 @@
-"""A real broker, a small server that follows the link's rules, and clocks that tests move."""
+"""A small server that follows the link's rules, and clocks that tests move."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
-import socket
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,65 +13,15 @@ import pytest
 
 from gateway import wire
 from gateway.schedule import Clock
+from tests.conftest import Mosquitto, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+__all__ = ["Mosquitto", "free_port"]  # as the tests beside this file know them
+
 STORE = "01KAAAAAAAAAAAAAAAAAAAAAAA"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Mosquitto:
-    """One mosquitto on a port of its own; it can be killed and started again."""
-
-    def __init__(self, program: str, directory: Path) -> None:
-        self._program = program
-        self._config = directory / "mosquitto.conf"
-        self.port = free_port()
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [self._program, "-c", str(self._config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert self._process.poll() is None, "mosquitto ended at once"
-                assert time.monotonic() < deadline, "mosquitto does not listen"
-                time.sleep(0.01)
-            else:
-                return
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("mosquitto is not installed; CI needs it")
-        pytest.skip("mosquitto is not installed")
-    broker = Mosquitto(program, tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
 
 
 @dataclass

@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,8 +128,6 @@ def test_topics_of_bad_station_codes_are_refused(code: str) -> None:
 
 
 def test_status_signature_covers_station_session_and_epochs() -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     key = Ed25519PrivateKey.generate()
     lanes = {Lane.READINGS: [EpochState(EPOCH, 1, 4)]}
     message = wire.status_signing_bytes("hl-001", "S", lanes)

@@ -1,0 +1,229 @@
+"""Consumers of the inbox: each at its own pace, none misses a pack, none sees one twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingest import consumers
+from ingest.batch import OUT_OF_ORDER
+from ingest.consumers import Consumer, Handed
+from ingest.decode import Decoder, SeriesIndex
+from ingest.inbox import Inbox
+from ingest.intake import Staged, Taken
+from tests.conftest import until
+
+NOW = 1_777_600_000_000
+EPOCH = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+class HiccupError(Exception):
+    """An error that passes."""
+
+
+class Stage:
+    """Notes what it was given; can be made to wait, to fail for a while, or to be wrong."""
+
+    def __init__(self, cursor: int = 0) -> None:
+        self.at = cursor
+        self.seen: list[int] = []
+        self.flags: dict[int, int] = {}
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+        self.hiccups = 0
+        self.bug: Exception | None = None
+
+    def cursor(self) -> int:
+        return self.at
+
+    def handle(self, batch) -> None:
+        self.entered.set()
+        self.open.wait()
+        if self.bug is not None:
+            raise self.bug
+        if self.hiccups:
+            self.hiccups -= 1
+            raise HiccupError("busy")
+        self.seen += [pack.pos for pack in batch.packs if pack.pos > self.at]
+        self.flags.update(zip(batch.inbox_pos.tolist(), batch.flags.tolist(), strict=True))
+        self.at = batch.cursor
+
+
+class Log:
+    """An inbox on disk, one reading per pack; what is taken may be handed over, or not."""
+
+    def __init__(self, path) -> None:
+        self.inbox = Inbox.open(path)
+        self.index = SeriesIndex()
+        self.decoder = Decoder(self.index)
+        self.seq = 0
+        self.started: list[Consumer] = []
+
+    def take(self, count: int = 1) -> Handed:
+        taken = []
+        for _ in range(count):
+            self.seq += 1
+            record = {"n": "a/soil_ph", "t": (NOW + self.seq) / 1000, "v": 6.0}
+            body = json.dumps({"readings": [record]}).encode()
+            taken.append(Taken("hl-001", EPOCH, self.seq, 1, NOW, NOW, body))
+        return Handed(self.inbox.commit(Staged(taken=taken)), self.decoder)
+
+    def consumer(self, stage: Stage, **more) -> Consumer:
+        consumer = Consumer("test", stage, self.inbox, self.index, transient=(HiccupError,), **more)
+        self.started.append(consumer)
+        consumer.start()
+        return consumer
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = Log(tmp_path / "inbox.db")
+    yield log
+    for consumer in log.started:
+        consumer.stop()
+    log.inbox.close()
+
+
+def everything(stage: Stage, count: int) -> bool:
+    return stage.seen == list(range(1, count + 1))
+
+
+def test_it_gets_what_is_handed_over_in_order(log):
+    stage = Stage()
+    consumer = log.consumer(stage)
+    for _ in range(20):
+        consumer.offer(log.take(3))
+    until(lambda: everything(stage, 60))
+    assert consumer.position == 60
+
+
+def test_it_begins_with_what_the_inbox_has_behind_its_cursor(log):
+    log.take(1200)
+    stage = Stage(cursor=7)
+    consumer = log.consumer(stage)
+    until(lambda: stage.seen == list(range(8, 1201)))
+    consumer.offer(log.take())
+    until(lambda: stage.at == 1201)
+
+
+def test_what_was_never_handed_over_is_read_from_the_inbox(log):
+    stage = Stage()
+    consumer = log.consumer(stage)
+    consumer.offer(log.take(2))
+    log.take(5)
+    consumer.offer(log.take(2))
+    until(lambda: everything(stage, 9))
+
+
+def test_one_that_falls_behind_catches_up_from_the_inbox(log):
+    stage = Stage()
+    stage.open.clear()
+    consumer = log.consumer(stage)
+    consumer.offer(log.take())
+    stage.entered.wait()
+    for _ in range(3 * consumers.HANDED_MAX):
+        consumer.offer(log.take())
+    assert consumer._queue.full()  # the rest was dropped: nothing is kept for it in memory
+    stage.open.set()
+    until(lambda: stage.at >= 1 + consumers.HANDED_MAX)
+    consumer.offer(log.take())
+    until(lambda: everything(stage, 2 + 3 * consumers.HANDED_MAX))
+
+
+def test_a_consumer_that_stalls_sees_the_same_flags_as_one_that_does_not(log):
+    slow, quick = Stage(), Stage()
+    slow.open.clear()
+    both = [log.consumer(slow), log.consumer(quick)]
+    for _ in range(2 * consumers.HANDED_MAX):
+        handed = log.take()
+        for consumer in both:
+            consumer.offer(handed)
+        until(lambda: quick.at == log.seq)
+    slow.open.set()
+    handed = log.take()
+    until(lambda: not both[0]._queue.full())
+    for consumer in both:
+        consumer.offer(handed)
+    until(lambda: slow.at == quick.at == log.seq)
+    assert slow.flags == quick.flags
+    assert not any(flags & OUT_OF_ORDER for flags in slow.flags.values())
+
+
+def test_order_is_remembered_from_catching_up_to_what_is_handed_over(log):
+    log.take()
+    stage = Stage()
+    consumer = log.consumer(stage)
+    until(lambda: stage.at == 1)
+    log.seq -= 1  # the same time again
+    handed = Handed(
+        log.inbox.commit(
+            Staged(
+                taken=[Taken("hl-001", EPOCH, 2, 1, NOW, NOW, log.inbox.read_after(0, 1)[0].body)]
+            )
+        ),
+        log.decoder,
+    )
+    consumer.offer(handed)
+    until(lambda: stage.at == 2)
+    assert stage.flags[2] & OUT_OF_ORDER
+    assert not stage.flags[1] & OUT_OF_ORDER
+
+
+def test_a_failure_that_passes_is_tried_again_and_said_once(log, monkeypatch):
+    monkeypatch.setattr(consumers, "RETRY_FIRST_S", 0.001)
+    stage = Stage()
+    stage.hiccups = 5
+    with capture_logs() as logs:
+        consumer = log.consumer(stage)
+        consumer.offer(log.take())
+        until(lambda: everything(stage, 1) and not consumer.failing)
+    assert [entry["event"] for entry in logs] == ["consumer_stalled", "consumer_recovered"]
+    assert consumer.failure is None
+
+
+def test_while_it_retries_it_says_so_and_can_be_stopped(log):
+    stage = Stage()
+    stage.hiccups = 10**9
+    with capture_logs():
+        consumer = log.consumer(stage)
+        consumer.offer(log.take())
+        until(lambda: consumer.failing)
+        consumer.stop()
+    assert (stage.seen, consumer.position) == ([], 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_ends_it_and_is_reported(log):
+    stage = Stage()
+    stage.bug = TypeError("ours")
+    failed = threading.Event()
+    with capture_logs() as logs:
+        consumer = log.consumer(stage, on_failure=failed.set)
+        consumer.offer(log.take())
+        assert failed.wait(30)
+    assert consumer.failure is stage.bug
+    assert [entry["event"] for entry in logs] == ["consumer_failed"]
+    consumer.stop()
+
+
+def test_after_is_called_after_each_batch(log):
+    stage, calls = Stage(), []
+    consumer = log.consumer(stage, after=lambda: calls.append(stage.at))
+    consumer.offer(log.take(2))
+    until(lambda: calls == [2])
+
+
+def test_one_that_is_ahead_of_the_inbox_misses_nothing(log):
+    """The inbox was moved away or restored: places that the consumer has had are not given again."""
+    stage = Stage(cursor=5000)
+    consumer = log.consumer(stage)
+    consumer.offer(log.take(3))
+    until(lambda: stage.seen == [5001, 5002, 5003])
+
+
+def test_stop_before_start_is_harmless(log):
+    Consumer("test", Stage(), log.inbox, log.index, transient=()).stop()

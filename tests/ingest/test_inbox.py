@@ -1,0 +1,185 @@
+"""The inbox on a real file: what was committed is there, in order, for ever or for its retention."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from gateway import wire
+from ingest.inbox import DAMAGED_BYTES, DAMAGED_KEPT, Inbox, InboxError
+from ingest.intake import Damaged, Loss, LossReason, Staged, Taken, Watermark
+
+NOW = 1_777_600_000_000
+EPOCH = "01KAAAAAAAAAAAAAAAAAAAAAAA"
+STATION = "hl-001"
+
+
+def taken(seq: int, body: bytes = b'{"readings":[]}', at_ms: int = NOW, station=STATION) -> Taken:
+    return Taken(station, EPOCH, seq, 1, NOW - 5, at_ms, body)
+
+
+def staged(*packs: Taken) -> Staged:
+    marks = {(p.station, p.epoch): Watermark("key", p.seq) for p in packs}
+    return Staged(taken=list(packs), watermarks=marks)
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    inbox = Inbox.open(tmp_path / "inbox.db")
+    yield inbox
+    inbox.close()
+
+
+def test_packs_get_places_that_grow_by_one(inbox):
+    assert inbox.last_pos == 0
+    first = inbox.commit(staged(taken(1), taken(2)))
+    second = inbox.commit(staged(taken(3)))
+    assert [pack.pos for pack in [*first, *second]] == [1, 2, 3]
+    assert inbox.last_pos == 3
+    assert inbox.read_after(0, 10) == [*first, *second]
+    assert inbox.read_after(1, 1) == [first[1]]
+    assert inbox.read_after(3, 10) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"x" * wire.MAX_BODY_BYTES])
+def test_bodies_come_back_to_the_last_byte_with_header_and_hash(inbox, body):
+    inbox.commit(staged(taken(1, body)))
+    pack = inbox.pack(STATION, EPOCH, 1)
+    assert pack is not None
+    decoded = wire.decode_pack(pack.header.encode() + b"\n" + pack.body)
+    assert (decoded.body, decoded.seq, decoded.oldest, decoded.sent_ms) == (body, 1, 1, NOW - 5)
+    assert pack.topic == "agri/v1/hl-001/up"
+    assert inbox.read_after(0, 1)[0].body == body
+    assert inbox.pack(STATION, EPOCH, 2) is None
+    assert inbox.pack("hl-002", EPOCH, 1) is None
+
+
+def test_everything_survives_a_restart(tmp_path):
+    inbox = Inbox.open(tmp_path / "inbox.db")
+    stage = staged(taken(1))
+    stage.losses.append(Loss(STATION, EPOCH, 2, 5, -1, LossReason.GAP, NOW))
+    stage.damaged.append(Damaged("t", "header", "header: no", b"\x00", NOW))
+    packs = inbox.commit(stage)
+    inbox.close()
+    inbox = Inbox.open(tmp_path / "inbox.db")
+    assert inbox.read_after(0, 9) == packs
+    assert inbox.watermarks() == stage.watermarks
+    assert inbox.losses(STATION) == stage.losses
+    assert inbox.losses("hl-002") == []
+    assert [(d.topic, d.field, d.payload) for d in inbox.damaged()] == [("t", "header", b"\x00")]
+    assert inbox.commit(staged(taken(2)))[0].pos == 2
+    inbox.close()
+
+
+def test_the_owner_of_an_epoch_never_changes(inbox):
+    inbox.commit(Staged(watermarks={(STATION, EPOCH): Watermark("first", 1)}))
+    inbox.commit(Staged(watermarks={(STATION, EPOCH): Watermark("second", 2)}))
+    assert inbox.watermarks() == {(STATION, EPOCH): Watermark("first", 2)}
+
+
+def test_a_commit_is_whole_or_nothing(inbox):
+    inbox.commit(staged(taken(1)))
+    stage = staged(taken(2), taken(1))
+    stage.losses.append(Loss(STATION, EPOCH, 2, 5, -1, LossReason.GAP, NOW))
+    with pytest.raises(sqlite3.IntegrityError):
+        inbox.commit(stage)
+    assert [pack.seq for pack in inbox.read_after(0, 9)] == [1]
+    assert inbox.losses() == []
+    assert inbox.watermarks() == {(STATION, EPOCH): Watermark("key", 1)}
+    assert inbox.commit(staged(taken(2)))[0].pos == 2
+
+
+def test_prune_deletes_what_is_old_and_was_had_by_every_consumer(inbox):
+    inbox.commit(staged(*(taken(n, at_ms=NOW + n) for n in range(1, 11))))
+    assert inbox.prune(NOW + 6, through_pos=3) == 3
+    assert inbox.prune(NOW + 6, through_pos=10) == 2
+    assert inbox.prune(NOW + 6, through_pos=10) == 0
+    assert [pack.seq for pack in inbox.read_after(0, 99)] == [6, 7, 8, 9, 10]
+    assert inbox.watermarks() == {(STATION, EPOCH): Watermark("key", 10)}
+
+
+def test_prune_goes_in_steps_and_says_how_far_it_went(inbox):
+    inbox.commit(staged(*(taken(n) for n in range(1, 11))))
+    assert [inbox.prune(NOW + 1, 10, limit=4) for _ in range(4)] == [4, 4, 2, 0]
+
+
+def test_prune_looks_at_the_oldest_only(inbox):
+    """A scan of the whole log for packs that are old would hold up taking."""
+    inbox.commit(staged(*(taken(n) for n in range(1, 1001))))
+    steps = []
+    inbox._writer.set_progress_handler(lambda: steps.append(1), 100)
+    assert inbox.prune(NOW - 1, 1000, limit=10) == 0
+    inbox._writer.set_progress_handler(None, 0)
+    assert len(steps) < 10
+
+
+def test_places_are_not_used_twice_though_all_packs_were_pruned(tmp_path):
+    inbox = Inbox.open(tmp_path / "inbox.db")
+    inbox.commit(staged(taken(1), taken(2)))
+    assert inbox.prune(NOW + 1, 2) == 2
+    inbox.close()
+    inbox = Inbox.open(tmp_path / "inbox.db")
+    assert inbox.last_pos == 2
+    assert inbox.commit(staged(taken(3)))[0].pos == 3
+    inbox.close()
+
+
+def test_places_that_a_consumer_has_had_are_never_given_again(inbox):
+    inbox.skip_to(500)
+    inbox.skip_to(20)
+    assert inbox.commit(staged(taken(1)))[0].pos == 501
+
+
+def test_damaged_messages_are_bounded_in_number_and_size(inbox):
+    big = Damaged("t", "body", "body: too large", b"x" * (DAMAGED_BYTES + 1), NOW)
+    inbox.commit(Staged(damaged=[big]))
+    [kept] = inbox.damaged()
+    assert (kept.size, len(kept.payload)) == (DAMAGED_BYTES + 1, DAMAGED_BYTES)
+    for _ in range(3):
+        small = [Damaged("t", "header", "", b"%d" % n, NOW) for n in range(500)]
+        inbox.commit(Staged(damaged=small))
+    assert len(inbox.damaged(10_000)) == DAMAGED_KEPT
+    assert inbox.damaged(1)[0].payload == b"499"
+
+
+def test_it_can_be_read_while_it_is_written(inbox):
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set() or not seen or seen[-1] < 200:
+            position = seen[-1] if seen else 0
+            seen.extend(pack.pos for pack in inbox.read_after(position, 7))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for seq in range(1, 201):
+        inbox.commit(staged(taken(seq)))
+    done.set()
+    reader.join()
+    assert seen == list(range(1, 201))
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = tmp_path / "inbox.db"
+    Inbox.open(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 9")
+    db.close()
+    with pytest.raises(InboxError, match=r"inbox\.db: inbox of schema 9, this server knows 1"):
+        Inbox.open(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    path = tmp_path / "inbox.db"
+    path.write_bytes(b"no database at all" * 99)
+    with pytest.raises(InboxError, match=r"inbox\.db: file is not a database; restore a backup"):
+        Inbox.open(path)
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "inbox.db").mkdir()
+    with pytest.raises(InboxError, match=r"inbox\.db: unable to open"):
+        Inbox.open(tmp_path / "inbox.db")
