@@ -10,17 +10,27 @@ import click
 
 
 class Commands(click.Group):
-    """Loads a command when it is called, so that an edge never imports the server."""
+    """Loads a command when it is called, so that an edge never imports the server; help needs no import at all."""
 
     COMMANDS: ClassVar[dict[str, str]] = {
         "demo": "demo.cli:demo",
+        "describe": "dashboards.describe:describe",
         "edge": "gateway.cli:edge",
         "judge": "ingest.cli:judge",
         "serve": "dashboards.cli:serve",
         "station": "dashboards.cli:station",
     }
+    SAYS: ClassVar[dict[str, str]] = {
+        "demo": "Run a county on this machine: simulated instruments, agents, server, regulator.",
+        "describe": "Write JSON Schemas, AsyncAPI and OpenAPI from the types.",
+        "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
+        "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
+        "serve": "Run the server: ingest, judge, store, alerts, pages.",
+        "station": "Ask and tell a running server about stations.",
+    }
     EXTRA: ClassVar[dict[str, str]] = {
         "demo": "demo",
+        "describe": "server",
         "edge": "edge",
         "judge": "server",
         "serve": "server",
@@ -30,6 +40,11 @@ class Commands(click.Group):
     def list_commands(self, _context: click.Context) -> list[str]:
         """Names of all commands."""
         return sorted(self.COMMANDS)
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one line for each command, also for those whose extra is not installed."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self.SAYS.items()))
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         """Import and return one command."""

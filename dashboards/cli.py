@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import httpx
@@ -70,24 +71,44 @@ def serve(file: Path, *, check: bool) -> None:
 @click.pass_context
 def station(context: click.Context, url: str, key_file: Path | None) -> None:
     """Ask and tell a running server about stations."""
-    headers = {} if key_file is None else {"X-API-Key": key_file.read_text("ascii").strip()}
+    headers = {} if key_file is None else {"X-API-Key": _key(key_file)}
     context.obj = context.with_resource(
         httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
     )
 
 
-def _answer(response: httpx.Response) -> dict[str, list[dict[str, object]]]:
-    body: dict[str, list[dict[str, object]]] = response.json()
+def _key(file: Path) -> str:
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.ClickException(f"--key-file {file}: cannot be read: {exc}") from exc
+
+
+def _ask(
+    client: httpx.Client, method: str, path: str, body: dict[str, str] | None = None
+) -> dict[str, list[dict[str, object]]]:
+    """Return the server's answer; raise ClickException when there is none, or when it says no."""
+    try:
+        response = client.request(method, f"/api/v1{path}", json=body)
+        answer: dict[str, list[dict[str, object]]] = response.json()
+    except httpx.HTTPError as exc:
+        raise click.ClickException(
+            f"{client.base_url}: {exc}; does the server run? (--url)"
+        ) from exc
+    except ValueError as exc:
+        raise click.ClickException(
+            f"{client.base_url}: answers, but is no Agrigate server"
+        ) from exc
     if response.is_error:
-        raise click.ClickException(f"{response.status_code}: {body.get('detail')}")
-    return body
+        raise click.ClickException(f"{response.status_code}: {answer.get('detail')}")
+    return answer
 
 
 @station.command("list")
 @click.pass_obj
 def list_stations(client: httpx.Client) -> None:
     """Print every station with its state, key state and queue."""
-    stations = _answer(client.get("/api/v1/stations"))["stations"]
+    stations = _ask(client, "GET", "/stations")["stations"]
     for row in stations:
         queue = "-" if row["queue"] is None else row["queue"]
         click.echo(
@@ -102,12 +123,16 @@ def list_stations(client: httpx.Client) -> None:
 def approve(client: httpx.Client, code: str, key: str | None) -> None:
     """Approve the gateway KEY of station CODE; without KEY, the only one that waits."""
     if key is None:
-        keys = _answer(client.get(f"/api/v1/stations/{code}"))["keys"]
+        keys = _ask(client, "GET", f"/stations/{quote(code, safe='')}")["keys"]
         waiting = [str(row["key"]) for row in keys if row["state"] == "pending"]
-        if len(waiting) != 1:
+        if not waiting:
             raise click.ClickException(
-                f"{code}: {len(waiting)} keys are waiting; name one of {waiting}"
+                f"{code}: no key is waiting; a gateway's key comes with its first status"
+            )
+        if len(waiting) > 1:
+            raise click.ClickException(
+                f"{code}: {len(waiting)} keys are waiting; name one of {', '.join(waiting)}"
             )
         key = waiting[0]
-    _answer(client.post(f"/api/v1/stations/{code}/keys/approve", json={"key": key}))
+    _ask(client, "POST", f"/stations/{quote(code, safe='')}/keys/approve", {"key": key})
     click.echo(f"{code}: approved {key}")

@@ -6,11 +6,13 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import sqlite3
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import alembic.util
 import duckdb
 import sqlalchemy as sa
 import structlog
@@ -20,15 +22,15 @@ from alerts.outbox import sync_endpoints
 from alerts.raising import AlertRaiser
 from alerts.sender import Sender
 from dashboards.app import create_app
-from dashboards.keys import create_key
+from dashboards.keys import check_key, create_key
 from dashboards.metrics import Metrics
-from dashboards.names import names_of
+from dashboards.names import names_of, product_names_of
 from dashboards.serving import DashboardServer
 from dashboards.signal import EventSignal
 from dashboards.sources import Sources
 from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
-from ingest.inbox import Inbox
+from ingest.inbox import Inbox, InboxError
 from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.operational import Operational
@@ -36,7 +38,7 @@ from ingest.registry import files
 from ingest.registry.live import Registry
 from ingest.service import IngestService
 from ingest.stations import StationWatch
-from ingest.store.duckdb_store import DuckDBStore
+from ingest.store.duckdb_store import DuckDBStore, StoreError
 from ingest.store.stage import StoreStage
 from ingest.subscriber import Subscriber
 
@@ -70,9 +72,22 @@ def only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens for the pages; raise ServeError when the address cannot be had."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+        )
+    except OSError as exc:
+        raise ServeError(
+            f"{host}:{port}: {exc.strerror or exc}; set another host or port in [server]"
+        ) from exc
+
+
 async def serve(config: ServerConfig) -> None:
     """Run until SIGTERM or SIGINT; raise ServeError or ConfigError when a part cannot start or fails."""
     with only_one(config.data_dir), ExitStack() as stack:
+        pages = stack.enter_context(listen(config.host, config.port))
         registry_file = files.load(config.registry)
         operational = Operational(f"sqlite:///{config.data_dir / 'operational.db'}")
         stack.callback(operational.close)
@@ -84,18 +99,28 @@ async def serve(config: ServerConfig) -> None:
         stack.callback(inbox.close)
         store = DuckDBStore(config.data_dir / "readings.duckdb")
         stack.callback(store.close)
-        await _Server(config, operational, inbox, store).run()
+        await _Server(config, operational, inbox, store).run(pages)
 
 
 def _provide_key(operational: Operational, config: ServerConfig) -> None:
-    """Make an API key in the configured file when there is none."""
+    """Make an API key in the configured file when there is none; say so when the one there opens nothing."""
     file = config.api_key_file
-    if file is None or file.exists():
+    if file is None:
         return
-    key = create_key(operational, "server.toml")
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if file.exists():
+        if check_key(operational, file.read_text(encoding="utf-8").strip()) is None:
+            log.warning(
+                "api_key_unknown",
+                file=str(file),
+                todo="it is of another database: delete the file, the next start writes a new key",
+            )
+        return
+    # The file first: a key that could not be written down would stay valid, known to nobody.
+    fresh = file.with_name(f"{file.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as handle:
-        handle.write(key + "\n")
+        handle.write(create_key(operational, "server.toml") + "\n")
+    fresh.rename(file)
 
 
 class _Server:
@@ -146,6 +171,7 @@ class _Server:
             now_ms=now_ms,
             connected_since_ms=lambda: subscriber.connected_since_ms,
             after=signal_.notify,
+            on_failure=self._fail,
         )
         self._ingest = IngestService(
             subscriber=subscriber,
@@ -168,6 +194,7 @@ class _Server:
                     inbox=inbox,
                     limits=judge.limits_for,
                     names=names,
+                    products=product_names_of(catalogue.names),
                     metrics=metrics.text,
                     ready=metrics.not_ready,
                     now_ms=now_ms,
@@ -183,15 +210,15 @@ class _Server:
     def _fail(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
 
-    async def run(self) -> None:
-        """Run every part until a signal or a failure."""
+    async def run(self, pages: socket.socket) -> None:
+        """Run every part until a signal or a failure; ``pages`` listens for the web server."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        self._ingest.start()
         try:
+            self._ingest.start()
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(self._sender.run(), name="webhooks")
-                web = tasks.create_task(self._serve_pages(), name="pages")
+                web = tasks.create_task(self._serve_pages(pages), name="pages")
                 await self._stop.wait()
                 self._web.should_exit = True
                 await web
@@ -202,8 +229,8 @@ class _Server:
         if failure is not None:
             raise ServeError(f"stopped: {failure!r}; the log has the details") from failure
 
-    async def _serve_pages(self) -> None:
-        await self._web.serve()
+    async def _serve_pages(self, pages: socket.socket) -> None:
+        await self._web.serve(sockets=[pages])
         self._stop.set()
 
 
@@ -211,5 +238,10 @@ def run(config: ServerConfig) -> None:
     """Run the server in this process; raise ServeError with what is wrong."""
     try:
         asyncio.run(serve(config))
-    except (sa.exc.SQLAlchemyError, sqlite3.Error, duckdb.Error, OSError) as exc:
+    except (InboxError, StoreError) as exc:
         raise ServeError(str(exc)) from exc
+    except alembic.util.CommandError as exc:
+        database = config.data_dir / "operational.db"
+        raise ServeError(f"{database}: {exc}; is it from a newer server?") from exc
+    except (sa.exc.SQLAlchemyError, sqlite3.Error, duckdb.Error, OSError) as exc:
+        raise ServeError(f"{config.data_dir}: {exc}") from exc

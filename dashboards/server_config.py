@@ -121,10 +121,16 @@ def _table(
 def _login(broker: BrokerTable, path: Path, faults: list[str]) -> BrokerLogin | None:
     if not broker.password_file:
         return BrokerLogin(broker.host, broker.port, broker.username or None)
+    if not broker.username:
+        faults.append(f"{path}: [broker]: username: is missing; a password needs one")
     file = path.parent / broker.password_file
     try:
         password = file.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         faults.append(f"{path}: [broker]: password_file: {file} cannot be read: {exc}")
         return None
+    if not password:
+        faults.append(
+            f"{path}: [broker]: password_file: {file} is empty; write the password into it"
+        )
     return BrokerLogin(broker.host, broker.port, broker.username or None, password)
