@@ -18,6 +18,7 @@ from dashboards.api import (
     indicators,
     overview,
     packs,
+    quarantine,
     readings,
     stations,
     tests,
@@ -82,7 +83,17 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     read_only = [Depends(reader)]
-    for part in (overview, stations, readings, tests, alerts, packs, indicators, events):
+    for part in (
+        overview,
+        stations,
+        readings,
+        tests,
+        alerts,
+        packs,
+        quarantine,
+        indicators,
+        events,
+    ):
         app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
     for part in (stations, alerts):
         app.include_router(part.writing, prefix=PREFIX)

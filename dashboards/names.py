@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drivers import indicators
+from ingest.judge.names import OP_CARBAMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ingest.judge.names import Names
+
+_ENGLISH = {OP_CARBAMATE: "Organophosphates and carbamates"}
+"""Parameters whose code is no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,22 @@ def names_of(known: Names) -> Callable[[str], tuple[str, str]]:
         substance = known.substance(code)
         if substance is None:
             return code, code
-        return substance.name_zh or code, substance.code.replace("_", " ")
+        return substance.name_zh or code, _ENGLISH.get(substance.code) or _words(substance.code)
 
     return name
+
+
+def product_names_of(known: Names) -> Callable[[str], str]:
+    """Return what gives a product's English name, empty for one that we do not know."""
+
+    def english(name: str) -> str:
+        product = known.product(name) if name else None
+        return _words(product.name_en) if product else ""
+
+    return english
+
+
+def _words(text: str) -> str:
+    """Return a code or a name as words with a capital; AOZ and 2,4-D stay as they are."""
+    words = text.replace("_", " ")
+    return words[:1].upper() + words[1:]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from dashboards.signal import EventSignal
     from ingest.batch import Series
-    from ingest.inbox import StoredPack
+    from ingest.inbox import DamagedMessage, StoredPack
     from ingest.intake import Loss
     from ingest.judge.spans import LimitSpan
     from ingest.operational import Operational
@@ -28,6 +28,10 @@ class Inbox(Protocol):
         """Return what was lost at one station, or at all."""
         ...
 
+    def damaged(self, limit: int) -> Sequence[DamagedMessage]:
+        """Return the newest messages that were no packs."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -40,6 +44,8 @@ class Sources:
     """Limits of a series in start ≤ t < end (UTC ms)."""
     names: Callable[[str], tuple[str, str]]
     """Chinese and English name of an indicator code or of a test's parameter (``names.names_of``)."""
+    products: Callable[[str], str]
+    """English name of a product, empty when unknown (``names.product_names_of``)."""
     metrics: Callable[[], str]
     """Text for ``/metrics``, Prometheus format."""
     ready: Callable[[], list[str]]

@@ -39,7 +39,7 @@ from dashboards.api.strict import StrictRoute
 from dashboards.api.tests import test_by_id
 from dashboards.keys import ApiKey
 from dashboards.sources import Sources
-from ingest.tables import findings, plots, stations
+from ingest.tables import devices, findings, plots, stations
 
 MAX_LIMIT = 500
 MAX_FINDINGS = 50
@@ -234,9 +234,13 @@ def _select() -> Select[tuple[object, ...]]:
             stations.c.name.label("station_name"),
             stations.c.name_en.label("station_name_en"),
             plots.c.name.label("plot_name"),
+            devices.c.name.label("device_name"),
         )
         .outerjoin(stations, stations.c.code == alerts.c.station)
         .outerjoin(plots, plots.c.id == alerts.c.plot_id)
+        .outerjoin(
+            devices, (devices.c.station == alerts.c.station) & (devices.c.path == alerts.c.device)
+        )
     )
 
 
@@ -256,7 +260,9 @@ def _alert_row(row: RowMapping, sources: Sources) -> AlertRow:
         **{name: row[name] for name in _PLAIN},
         station_name=row["station_name"] or row["station"],
         station_name_en=row["station_name_en"] or "",
+        device_name=row["device_name"] or "",
         plot_name=row["plot_name"] or "",
+        product_name_en=sources.products(row["product_name"]),
         indicator_zh=zh,
         indicator_en=en,
         citation=Citation(**row["citation"]),

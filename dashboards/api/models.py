@@ -209,10 +209,12 @@ class TestRow(Shape):
     station_name: str
     station_name_en: str
     device: str
+    device_name: str
     tested_ms: Ms
     received_ms: Ms
     sample_no: str
     product_name: str
+    product_name_en: str = Field(description="Empty when the product is not known to us")
     parameter: str
     parameter_zh: str
     parameter_en: str
@@ -284,12 +286,14 @@ class AlertRow(Shape):
     station_name_en: str
     region_code: str
     device: str
+    device_name: str
     plot_id: str
     plot_name: str
     indicator: str = Field(description="Indicator code, or the parameter of a test")
     indicator_zh: str
     indicator_en: str
     product_name: str
+    product_name_en: str = Field(description="Empty when the product is not known to us")
     sample_no: str
     value: float | None
     unit: Unit
@@ -437,6 +441,30 @@ class PackReply(Shape):
     sha256: str = Field(description="Of the body's bytes")
     body: str = Field(description="The body as text; bytes that are not UTF-8 show as U+FFFD")
     quarantined: list[QuarantineRow]
+
+
+class QuarantinedItem(Shape):
+    """A message, a pack or a record of a pack that could not be used."""
+
+    kind: Literal["message", "pack", "record"] = Field(
+        description="message: no pack or status of ours, not taken; pack, record: taken, not understood"
+    )
+    at_ms: Ms
+    topic: str
+    station: str = Field(description="Empty when the topic names none")
+    epoch: str | None
+    seq: int | None
+    position: int | None = Field(description="Place in the pack, from 0; null for the whole")
+    field: str
+    reason: str
+    size: int | None = Field(description="Bytes of the message or body; null when no longer kept")
+    payload: str | None = Field(description="Base64 of its first 2048 bytes")
+
+
+class QuarantineList(Shape):
+    """The newest of what could not be used."""
+
+    quarantine: list[QuarantinedItem]
 
 
 class IndicatorRow(Shape):

@@ -11,7 +11,7 @@ from dashboards.access import SourcesOf
 from dashboards.api.errors import READING
 from dashboards.api.models import TestList, TestRow, VerdictName
 from dashboards.sources import Sources
-from ingest.tables import findings, stations, tests
+from ingest.tables import devices, findings, stations, tests
 
 MAX_LIMIT = 500
 
@@ -66,7 +66,12 @@ def _select() -> Select[tuple[object, ...]]:
         *_COLUMNS,
         stations.c.name.label("station_name"),
         stations.c.name_en.label("station_name_en"),
-    ).outerjoin(stations, stations.c.code == tests.c.station)
+        devices.c.name.label("device_name"),
+    ).select_from(
+        tests.outerjoin(stations, stations.c.code == tests.c.station).outerjoin(
+            devices, (devices.c.station == tests.c.station) & (devices.c.path == tests.c.device)
+        )
+    )
 
 
 def _cursor(text: str) -> tuple[int, str]:
@@ -100,6 +105,8 @@ def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> T
         **{column.name: row[column.name] for column in _COLUMNS},
         station_name=row["station_name"] or row["station"],
         station_name_en=row["station_name_en"] or "",
+        device_name=row["device_name"] or "",
+        product_name_en=sources.products(row["product_name"]),
         parameter_zh=zh,
         parameter_en=en,
         alert_id=alert_ids.get(row["record_id"]),

@@ -9,7 +9,6 @@ import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from ingest.store.duckdb_store import DuckDBStore
 from ulid import ULID
 
 from alerts.tables import alerts
@@ -22,6 +21,7 @@ from ingest.inbox import Inbox
 from ingest.intake import Loss, Staged, Taken
 from ingest.judge.spans import LimitSpan
 from ingest.operational import Operational
+from ingest.store.duckdb_store import DuckDBStore
 from ingest.tables import (
     bases,
     devices,
@@ -261,6 +261,7 @@ def county(tmp_path):
         names=lambda code: {"soil_cd": ("土壤镉", "Soil cadmium")}.get(
             code, (f"{code}中", f"{code} en")
         ),
+        products=lambda name: {"韭菜": "Chinese chives"}.get(name, ""),
         metrics=lambda: "agrigate_packs_taken_total 7\n",
         ready=lambda: reasons,
         now_ms=lambda: NOW_MS,

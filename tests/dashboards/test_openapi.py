@@ -27,6 +27,7 @@ INTERFACES = [
     "/api/v1/alerts/{alert_id}/dismiss",
     "/api/v1/stations/{code}/keys/approve",
     "/api/v1/packs/{station}/{epoch}/{seq}",
+    "/api/v1/quarantine",
     "/api/v1/indicators",
     "/api/v1/events",
     "/healthz",

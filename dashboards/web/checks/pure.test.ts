@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { indent, rawOf, split } from "../src/parts/body.ts";
-import { shape, spread, summary, valueRange } from "../src/trend/shape.ts";
+import { breaks, brokenBy, shape, spread, summary, valueRange } from "../src/trend/shape.ts";
 
 const every = (n, step, from = 0) => Array.from({ length: n }, (_, i) => [from + i * step, i, 1, 0]);
 
@@ -54,4 +54,21 @@ test("laying out keeps every token, raw slips are found", () => {
   assert.equal(indent(record).replace(/\n\s*/g, "").replace(/": /g, '":'), record);
   assert.equal(rawOf('{"tests":[{"raw":"QUI="}]}', 0), "QUI=");
   assert.equal(rawOf('{"tests":[{"raw":"QUI="}]}', 1), "");
+});
+
+test("the comparator says what breaks a limit", () => {
+  const broken = [">", ">=", "<", "<=", "detected", null].map((c) => [4, 5, 6].filter((v) => breaks(v, c, 5)));
+  assert.deepEqual(broken, [[6], [5, 6], [4], [4, 5], [], []]);
+});
+
+test("a point is over the gravest limit that held when it was measured; a failed one never", () => {
+  const screening = { level: "screening", comparator: ">", limit: 1, from_ms: 0, to_ms: 1_000_000 };
+  const intervention = { ...screening, level: "intervention", limit: 4 };
+  const limits = [screening, intervention];
+  assert.equal(brokenBy([500, 2, 1, 0], limits), screening);
+  assert.equal(brokenBy([500, 5, 1, 0], limits), intervention);
+  assert.equal(brokenBy([500, 1, 1, 0], limits), null);
+  assert.equal(brokenBy([500, 5, 4, 0], limits), null);
+  assert.equal(brokenBy([500, null, 9, 0], limits), null);
+  assert.equal(brokenBy([2_000_000, 5, 1, 0], limits), null);
 });

@@ -6,7 +6,7 @@ import { useEffect } from "preact/hooks";
 import { second } from "./clock";
 import { integer, stamp } from "./format";
 import { lang, type Lang, setLang, t } from "./i18n";
-import { linkState } from "./live";
+import { lastHeard, linkState } from "./live";
 import { AlertPage } from "./pages/alert";
 import { AlertsPage } from "./pages/alerts";
 import { OverviewPage } from "./pages/overview";
@@ -141,6 +141,11 @@ export function App() {
           <LanguageSwitch />
         </div>
       </header>
+      {linkState.value === "lost" && (
+        <p class="lost-bar" role="alert" data-testid="lost-bar">
+          {t("lost_bar", { time: stamp(lastHeard.value) })}
+        </p>
+      )}
       <main id="main" tabIndex={-1}>
         <Page />
       </main>

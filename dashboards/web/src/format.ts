@@ -2,6 +2,8 @@
 
 import type { Citation, Conditions } from "./api/types";
 import { lang, t, term } from "./i18n";
+import { productName } from "./products";
+import { breaks } from "./trend/shape";
 
 const SHANGHAI_MS = 8 * 3_600_000;
 export const MISSING = "—";
@@ -133,16 +135,34 @@ export function limitText(c: Pick<Partial<Citation>, "comparator" | "limit" | "u
   return `${COMPLIES[cmp] ?? cmp} ${withUnit(c.limit, c.unit ?? "")}`.trim();
 }
 
-/** "Table 1" in the reader's language; anything else as it is. */
+const MOST_DIGITS = 6;
+
+/** A measured value with the catalogue's digits: more of them where rounding would hide that it breaks the limit. */
+export function measured(v: number | null | undefined, unit: string, decimals: number | null, c?: Partial<Citation>): string {
+  const limit = numericLimit(c);
+  if (v === null || v === undefined || decimals === null || limit === null) return withUnit(v, unit, decimals);
+  let digits = decimals;
+  while (digits < MOST_DIGITS && breaks(Number(v.toFixed(digits)), c?.comparator, limit) !== breaks(v, c?.comparator, limit)) digits += 1;
+  return withUnit(v, unit, digits);
+}
+
+/** A notice of the ministry by its own name; numbers of standards as they are. */
+export function standardText(standard: string | null | undefined): string {
+  const notice = /^MARA notice (\d+)$/.exec(standard ?? "");
+  return notice?.[1] ? t("mara_notice", { n: notice[1] }) : (standard ?? "");
+}
+
+/** "Table 1" in the reader's language; the rest is the standard's own text. */
 export function clauseText(clause: string | null | undefined): string {
   if (!clause) return "";
-  const table = /^(?:table|表)\s*(\w+)$/i.exec(clause);
-  return table?.[1] ? t("clause_table", { n: table[1] }) : clause;
+  const table = /^(?:table|表)\s*(\w+)(?:\s+(.*))?$/i.exec(clause);
+  return table?.[1] ? [t("clause_table", { n: table[1] }), table[2]].filter(Boolean).join(" ") : clause;
 }
 
 function conditionValue(name: string, v: unknown): string {
   if (typeof v === "boolean") return t(v ? "yes" : "no");
   if (typeof v === "string") {
+    if (name === "product") return productName(v);
     const own = `${name}_${v}`; // paddy is a land use and a crop, with two names
     const text = term("cv_", own);
     return text === own ? term("cv_", v) : text;
@@ -169,6 +189,8 @@ export const conditionText = (conditions: Conditions | null | undefined): string
 
 /** A reason of the judge, which says it in both languages: "中文 | English". */
 export function reasonText(reason: string): string {
+  const record = /^record (\S+)$/.exec(reason);
+  if (record?.[1]) return t("reason_record", { id: record[1] });
   const cut = reason.indexOf(" | ");
   if (cut < 0) return reason;
   return lang.value === "zh" ? reason.slice(0, cut) : reason.slice(cut + 3);

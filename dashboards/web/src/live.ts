@@ -8,6 +8,9 @@ import type { EventData } from "./api/types";
 export type LinkState = "connecting" | "open" | "lost";
 export const linkState = signal<LinkState>("connecting");
 
+/** When the stream was last known to be open, UTC ms. */
+export const lastHeard = signal(Date.now());
+
 const TYPES = ["alert", "test", "station", "delivery"] as const;
 export type LiveType = (typeof TYPES)[number];
 
@@ -39,7 +42,10 @@ let lostTimer = 0;
 
 function lostSoon(): void {
   if (linkState.value !== "open" && lostTimer) return;
-  if (linkState.value === "open") linkState.value = "connecting";
+  if (linkState.value === "open") {
+    linkState.value = "connecting";
+    lastHeard.value = Date.now();
+  }
   clearTimeout(lostTimer);
   lostTimer = window.setTimeout(() => {
     linkState.value = "lost";

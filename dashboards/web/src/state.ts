@@ -5,8 +5,10 @@ import { computed, signal } from "@preact/signals";
 import { api, ApiError } from "./api/client";
 import type { Alert, AlertState, EventData, Indicator, Overview, Severity, Station, Test, Verdict } from "./api/types";
 import { burst } from "./burst";
-import { pick, term } from "./i18n";
+import { measured } from "./format";
+import { pick, t, term } from "./i18n";
 import { connect, type LiveEvent, type LiveType, onEvent, onOpen } from "./live";
+import { knowsProduct, learnProducts } from "./products";
 
 const POLL_MS = 15_000;
 const LIVE_MAX = 200;
@@ -103,8 +105,20 @@ function learn(code: string, zh: string, en: string): void {
   names.value = new Map(names.peek()).set(code, [zh, en]);
 }
 
+const digits = signal<ReadonlyMap<string, number>>(new Map());
+
+/** Digits after the point of an indicator; null when the catalogue does not say. */
+export const digitsOf = (code: string): number | null => digits.value.get(code) ?? null;
+
 export function learnTests(tests: Test[]): void {
   for (const test of tests) learn(test.parameter, test.parameter_zh, test.parameter_en);
+  learnProducts(tests);
+}
+
+/** What was found, as text: the value, or that a banned substance is there. */
+export function alertValue(a: Pick<Alert, "kind" | "value" | "unit" | "indicator" | "citation">): string {
+  if (a.value !== null) return measured(a.value, a.unit, digitsOf(a.indicator), a.citation);
+  return a.kind === "test" && a.citation.comparator === "detected" ? t("sr_positive") : "";
 }
 
 /** The name of an indicator or test item; its code until the name is known. */
@@ -157,7 +171,7 @@ function receive(event: LiveEvent): void {
       refreshStations(); // their counts of open alerts
       break;
     case "test":
-      if (data.parameter && !names.peek().has(data.parameter)) learnNewTests();
+      if ((data.parameter && !names.peek().has(data.parameter)) || (data.product_name && !knowsProduct(data.product_name))) learnNewTests();
       refreshOverview();
       break;
     case "station":
@@ -249,6 +263,7 @@ async function loadIndicators(): Promise<void> {
     const known = new Map(names.peek());
     for (const i of indicators as Indicator[]) known.set(i.code, [i.name_zh, i.name_en]);
     names.value = known;
+    digits.value = new Map(indicators.map((i) => [i.code, i.decimals]));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setTimeout(() => void loadIndicators(), POLL_MS);

@@ -35,7 +35,8 @@ def add_delivery(county, alert_id, **row):
 async def test_row_has_names_and_citation(county, client):
     county.add_place()
     county.add_station()
-    alert_id = county.add_alert()
+    county.add_device()
+    alert_id = county.add_alert(product_name="韭菜")
     reply = (await client.get("/api/v1/alerts")).json()
     assert reply == {
         "alerts": [
@@ -52,12 +53,14 @@ async def test_row_has_names_and_citation(county, client):
                 "station_name_en": "Station hl-001",
                 "region_code": "640122",
                 "device": "plot3/soil1",
+                "device_name": "土壤一号",
                 "plot_id": "plot-3",
                 "plot_name": "三号田",
                 "indicator": "soil_cd",
                 "indicator_zh": "土壤镉",
                 "indicator_en": "Soil cadmium",
-                "product_name": "",
+                "product_name": "韭菜",
+                "product_name_en": "Chinese chives",
                 "sample_no": "",
                 "value": 0.45,
                 "unit": "mg/kg",

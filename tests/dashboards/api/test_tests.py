@@ -19,6 +19,7 @@ async def pages(client, **query):
 
 async def test_row_has_names_verdict_and_alert(county, client):
     county.add_station()
+    county.add_device("tester1", name="农残速测仪")
     record_id = county.add_test()
     alert_id = county.add_alert(kind="test")
     county.add_finding(record_id=record_id, alert_id=alert_id, kind="test", device="tester1")
@@ -31,10 +32,12 @@ async def test_row_has_names_verdict_and_alert(county, client):
             "station_name": "站hl-001",
             "station_name_en": "Station hl-001",
             "device": "tester1",
+            "device_name": "农残速测仪",
             "tested_ms": NOW_MS - 1000,
             "received_ms": NOW_MS,
             "sample_no": "s0",
             "product_name": "韭菜",
+            "product_name_en": "Chinese chives",
             "parameter": "op_carbamate_inhibition",
             "parameter_zh": "op_carbamate_inhibition中",
             "parameter_en": "op_carbamate_inhibition en",

@@ -150,10 +150,12 @@ export interface Test {
   station_name: string;
   station_name_en: string;
   device: string;
+  device_name: string;
   tested_ms: number;
   received_ms: number;
   sample_no: string;
   product_name: string;
+  product_name_en: string;
   parameter: string;
   parameter_zh: string;
   parameter_en: string;
@@ -209,12 +211,14 @@ export interface Alert {
   station_name_en: string;
   region_code: string;
   device: string;
+  device_name: string;
   plot_id: string;
   plot_name: string;
   indicator: string;
   indicator_zh: string;
   indicator_en: string;
   product_name: string;
+  product_name_en: string;
   sample_no: string;
   value: number | null;
   unit: string;

@@ -3,9 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api } from "../api/client";
-import type { AlertDetail, Delivery, Finding, Pack, Transition } from "../api/types";
+import type { AlertDetail, Delivery, Finding, Pack, Readings, Transition } from "../api/types";
 import { burst } from "../burst";
-import { duration, integer, limitText, numericLimit, reasonText, stamp, withUnit } from "../format";
+import { duration, integer, limitText, measured, numericLimit, reasonText, stamp } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
 import { rawOf } from "../parts/body";
@@ -16,12 +16,16 @@ import { LimitBar } from "../parts/limit_bar";
 import { Digest, PackBody, RawSlip } from "../parts/pack";
 import { AlertStateTag, Await, Empty, Fact, Flags, Panel, Severe, VerdictTag, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
+import { productName } from "../products";
 import { href } from "../route";
-import { alertTitle, codeName } from "../state";
+import { alertTitle, alertValue, codeName, digitsOf, stations } from "../state";
+import { Trend } from "../trend/trend";
 import { TestRecord } from "./tests";
 
 /** The actor of what no person did. */
 const SYSTEM = "system";
+const AROUND_MS = 5 * 60_000;
+const MOST_AROUND_MS = 86_400_000;
 const ENDED: ReadonlySet<string> = new Set(["cleared", "dismissed", "refuted", "resolved", "closed", "superseded"]);
 
 function Head({ a }: { a: AlertDetail }) {
@@ -33,12 +37,13 @@ function Head({ a }: { a: AlertDetail }) {
       <div>
         <p class="alert-over">
           <Severe severity={a.severity} /> <AlertStateTag state={a.state} /> <span>{alertTitle(a)}</span>
+          {a.acked_ms !== null && <span class="good">{t("f_acked")}</span>}
           <Flags flags={a.flags} />
         </p>
         <h1>
           {pick(a.indicator_zh, a.indicator_en, a.indicator) || term("k_", a.kind)}
-          {a.product_name && <span> · {a.product_name}</span>}
-          {a.value !== null && <span class="num"> {withUnit(a.value, a.unit)}</span>}
+          {a.product_name && <span> · {productName(a.product_name, a.product_name_en)}</span>}
+          {alertValue(a) && <span class={`num alert-head-value sev-${a.severity}`}>{alertValue(a)}</span>}
         </h1>
       </div>
       <span class="alert-id mono dim">{a.alert_id}</span>
@@ -49,20 +54,24 @@ function Head({ a }: { a: AlertDetail }) {
 function What({ a }: { a: AlertDetail }) {
   const c = a.citation;
   const limit = numericLimit(c);
+  const place = (stations.value.data ?? []).find((s) => s.code === a.station && s.region_code === a.region_code);
+  const region = place ? pick(place.region_name, place.region_name_en) : "";
   const numeric = a.value !== null && limit !== null;
   return (
     <Panel title="what" class="alert-what-panel">
       {a.value !== null && limit !== null && (
-        <LimitBar value={a.value} unit={a.unit} limit={limit} comparator={c.comparator ?? ""} exceeded={c.exceeded ?? null} ratio={c.ratio ?? null} />
+        <LimitBar value={a.value} shown={alertValue(a)} unit={a.unit} limit={limit} comparator={c.comparator ?? ""} exceeded={c.exceeded ?? null} ratio={c.ratio ?? null} />
       )}
       <dl class="facts">
         <Fact name="station">
           <a href={href(["stations", a.station], { device: a.device, indicator: a.indicator })}>{pick(a.station_name, a.station_name_en, a.station)}</a>
         </Fact>
         <Fact name="region">
-          <span class="num">{a.region_code || "—"}</span>
+          {region} <span class="num dim">{a.region_code}</span>
         </Fact>
-        <Fact name="device">{a.device || "—"}</Fact>
+        <Fact name="device">
+          {a.device_name} <span class="mono dim">{a.device}</span>
+        </Fact>
         {a.plot_name && <Fact name="plot">{a.plot_name}</Fact>}
         {a.sample_no && (
           <Fact name="sample_no">
@@ -169,6 +178,47 @@ function Actions({ a, reload }: { a: AlertDetail; reload: () => void }) {
   );
 }
 
+/** What the sensor said before and since. */
+function Around({ a }: { a: AlertDetail }) {
+  const [allLimits, setAllLimits] = useState(false);
+  const [zoom, setZoom] = useState<readonly [number, number] | null>(null);
+  const resource = useResource<Readings>(
+    `around/${a.alert_id}/${zoom ? zoom.join("-") : ""}`,
+    (signal) => {
+      const end = zoom ? zoom[1] : Math.min(Date.now() + 1, a.last_seen_ms + AROUND_MS);
+      const start = zoom ? zoom[0] : Math.max(a.first_seen_ms - AROUND_MS, end - MOST_AROUND_MS);
+      return api.readings({ station: a.station, device: a.device, indicator: a.indicator, start, end, max_points: 2000 }, signal);
+    },
+    { poll_ms: zoom ? undefined : 10_000, keep: true },
+  );
+  return (
+    <Panel
+      title="trend_around"
+      class="around"
+      tools={
+        <>
+          {zoom && (
+            <button type="button" class="link" onClick={() => setZoom(null)}>
+              {t("zoom_out")}
+            </button>
+          )}{" "}
+          <label class="check">
+            <input type="checkbox" checked={allLimits} onChange={(e) => setAllLimits(e.currentTarget.checked)} />
+            {t("show_all_limits")}
+          </label>{" "}
+          <a href={href(["stations", a.station], { device: a.device, indicator: a.indicator })}>{t("to_trend")}</a>
+        </>
+      }
+    >
+      <div class="trend-body">
+        <Await {...resource}>
+          {(readings) => (readings.points.length === 0 ? <Empty title="trend_empty" /> : <Trend readings={readings} allLimits={allLimits} onZoom={(x, y) => setZoom([x, y])} tight />)}
+        </Await>
+      </div>
+    </Panel>
+  );
+}
+
 function EvidencePanel({ a }: { a: AlertDetail }) {
   const e = a.evidence;
   // The header line and quarantine marks are with the pack itself.
@@ -266,7 +316,7 @@ function Deliveries({ id, round }: { id: string; round: number }) {
                             <td class="num">{stamp(x.at_ms)}</td>
                             <td class="num">{duration(x.duration_ms)}</td>
                             <td class={x.status_code !== null && x.status_code < 300 ? "num good" : "num bad"}>{x.status_code ?? "—"}</td>
-                            <td class="mono wrap response">{x.error || x.response}</td>
+                            <td class="mono wrap response">{x.error || x.response || "—"}</td>
                           </tr>
                         ))}
                       </tbody>
@@ -306,7 +356,7 @@ function Findings({ findings }: { findings: Finding[] }) {
               <tr key={f.finding_id}>
                 <td class="num">{stamp(f.t_ms)}</td>
                 <td>{codeName(f.indicator)}</td>
-                <td class="num strong">{withUnit(f.value, f.unit)}</td>
+                <td class="num strong">{measured(f.value, f.unit, digitsOf(f.indicator), f.citation)}</td>
                 <td class="num">{limitText(f.citation)}</td>
               </tr>
             ))}
@@ -342,10 +392,11 @@ export function AlertPage({ id }: { id: string }) {
               </Panel>
               <Actions a={a} reload={resource.reload} />
               <Timeline transitions={a.transitions} />
+              <Deliveries id={id} round={round} />
             </div>
             <div class="alert-right">
+              {a.kind === "limit" && a.indicator && <Around a={a} />}
               <EvidencePanel a={a} />
-              <Deliveries id={id} round={round} />
               <Findings findings={a.findings} />
             </div>
           </>

@@ -5,13 +5,15 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, ApiError } from "../api/client";
 import type { Alert, AlertPage, Severity } from "../api/types";
 import { burst } from "../burst";
-import { clauseText, limitText, withUnit } from "../format";
+import { clauseText, limitText, numericLimit, standardText } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
+import { LimitBar } from "../parts/limit_bar";
 import { AlertStateTag, Await, Choice, Empty, Flags, Panel, Severe, Unverified, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
+import { productName } from "../products";
 import { href, route, setQuery } from "../route";
-import { alertTitle, stationName, stations } from "../state";
+import { alertTitle, alertValue, stationName, stations } from "../state";
 
 const STATES = ["suspected", "confirmed", "cleared", "dismissed", "refuted", "resolved"] as const;
 const SEVERITIES: readonly Severity[] = ["critical", "major", "warning", "info"];
@@ -19,6 +21,7 @@ const PAGE = 100;
 
 function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
   const to = href(["alerts", a.alert_id]);
+  const bound = numericLimit(a.citation);
   const flags = a.flags.filter((f) => f !== "limit_unverified");
   return (
     <tr
@@ -40,16 +43,21 @@ function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
         </a>
         <small class="block dim">{alertTitle(a)}</small>
       </td>
-      <td class="num strong">{a.value === null ? "—" : withUnit(a.value, a.unit)}</td>
       <td>
+        <b class={`num alert-value sev-${a.severity}`}>{alertValue(a) || "—"}</b>
+        {a.value !== null && bound !== null && (
+          <LimitBar small value={a.value} unit={a.unit} limit={bound} comparator={a.citation.comparator ?? ""} exceeded={a.citation.exceeded ?? null} ratio={a.citation.ratio ?? null} />
+        )}
+      </td>
+      <td class="alert-limit-cell">
         <span class="num">{limitText(a.citation) || "—"}</span>
         <small class="block dim">
-          {[a.citation.standard, clauseText(a.citation.clause)].filter(Boolean).join(" ")} {a.citation.verified === false && <Unverified />}
+          {[standardText(a.citation.standard), clauseText(a.citation.clause)].filter(Boolean).join(" ")} {a.citation.verified === false && <Unverified />}
         </small>
       </td>
-      <td>
+      <td class="alert-place">
         <span class="block">{pick(a.station_name, a.station_name_en, a.station)}</span>
-        <small class="dim">{[a.plot_name || a.device, a.product_name, a.sample_no].filter(Boolean).join(" · ")}</small>
+        <small class="dim">{[a.plot_name, a.device_name || a.device, productName(a.product_name, a.product_name_en), a.sample_no].filter(Boolean).join(" · ")}</small>
       </td>
       <td>
         <AlertStateTag state={a.state} />

@@ -3,23 +3,27 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { api } from "../api/client";
-import type { Device, Loss, Readings, SeriesHead, StationDetail } from "../api/types";
-import { clauseText, conditionText, duration, integer, limitText, number, stamp, unitText } from "../format";
+import type { Device, Loss, Readings, SeriesHead, StationDetail, TestPage } from "../api/types";
+import { clauseText, conditionText, duration, integer, limitText, number, stamp, standardText, unitText } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
 import { WriteForm } from "../parts/key_form";
 import { Icon } from "../parts/icons";
-import { Ago, Await, Empty, Fact, Panel, StateMark, Unverified, When } from "../parts/parts";
+import { Ago, Await, Empty, Fact, Panel, StateMark, Unverified, VerdictTag, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
+import { productName } from "../products";
 import { href, route, setQuery } from "../route";
 import { Spark } from "../trend/spark";
 import { Trend } from "../trend/trend";
-import { isFailed, isSuspect } from "../trend/shape";
+import { TestValue } from "./tests";
+import { brokenBy, isFailed, isSuspect } from "../trend/shape";
 
+const STATION_TESTS = 30;
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const RANGES = [
+  ["10m", 10 * MINUTE],
   ["1h", HOUR],
   ["6h", 6 * HOUR],
   ["24h", DAY],
@@ -44,14 +48,18 @@ function SeriesCard({ station, device, series, chosen, choose }: { station: stri
     { poll_ms: MINUTE, keep: true },
   );
   const name = pick(series.name_zh, series.name_en, series.indicator);
+  const over = data !== null && brokenBy([series.t_ms, series.v, series.q, 0], data.limits) !== null;
   const quality = isFailed(series.q) ? "q-failed" : isSuspect(series.q) ? "q-suspect" : "";
   return (
-    <button type="button" class={`series-card ${quality}`} aria-pressed={chosen} onClick={choose} data-testid="series-card" data-indicator={series.indicator}>
-      <span class="series-name">{name}</span>
+    <button type="button" class={`series-card ${quality}${over ? " over" : ""}`} aria-pressed={chosen} onClick={choose} data-testid="series-card" data-indicator={series.indicator} data-over={over ? "true" : undefined}>
+      <span class="series-name" title={name}>
+        {name}
+      </span>
       <span class="series-value">
         <b class="num">{number(series.v, series.decimals)}</b> <small>{unitText(series.unit)}</small>
       </span>
-      {data ? <Spark points={data.points} bucket_ms={data.downsampling === "none" ? 0 : (2 * DAY) / Math.max(data.returned, 1)} label={`${name} ${t("range_24h")}`} /> : <span class="spark" />}
+      {over && <span class="series-over">{t("over_limit")}</span>}
+      {data ? <Spark points={data.points} limits={data.limits} bucket_ms={data.downsampling === "none" ? 0 : (2 * DAY) / Math.max(data.returned, 1)} label={`${name} ${t("range_24h")}`} /> : <span class="spark" />}
       <span class="series-foot">
         <Ago ms={series.t_ms} />
         {quality && <span class={quality}>{term("q_", String(series.q))}</span>}
@@ -118,7 +126,7 @@ function LimitTable({ readings }: { readings: Readings }) {
           {readings.limits.map((l, i) => (
             <tr key={i}>
               <td>
-                {l.standard} {clauseText(l.clause)} {!l.verified && <Unverified />}
+                {standardText(l.standard)} {clauseText(l.clause)} {!l.verified && <Unverified />}
               </td>
               <td>{term("lv_", l.level)}</td>
               <td class="num strong">{limitText(l)}</td>
@@ -141,11 +149,13 @@ interface Chosen {
 
 function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
   const wanted = route.value.query.get("range");
-  const range: RangeName = RANGES.find(([name]) => name === wanted)?.[0] ?? "24h";
+  const [fitting, setFitting] = useState<RangeName | null>(null);
+  const range: RangeName = RANGES.find(([name]) => name === wanted)?.[0] ?? fitting ?? "24h";
   const span = RANGES.find(([name]) => name === range)?.[1] ?? DAY;
   const [zoom, setZoom] = useState<readonly [number, number] | null>(null);
   const [allLimits, setAllLimits] = useState(false);
   const { device, series } = chosen;
+  useEffect(() => setFitting(null), [device, series.indicator]);
   useEffect(() => setZoom(null), [device, series.indicator, range]);
 
   const resource = useResource<Readings>(
@@ -157,6 +167,12 @@ function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
     },
     { poll_ms: zoom ? undefined : refreshEvery(span), keep: true },
   );
+  // A young series fills its chart: until somebody chooses, the shortest range that holds all of it.
+  const first_ms = resource.data?.points[0]?.[0];
+  useEffect(() => {
+    if (wanted || fitting || resource.stale || first_ms === undefined) return;
+    setFitting(RANGES.find(([, length]) => Date.now() - first_ms < length)?.[0] ?? "24h");
+  }, [wanted, fitting, resource.stale, first_ms]);
   const name = pick(series.name_zh, series.name_en, series.indicator);
   return (
     <Panel
@@ -191,7 +207,7 @@ function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
                   <Empty title="trend_empty" advice="trend_empty_do" />
                 </div>
               ) : (
-                <Trend readings={readings} allLimits={allLimits} onZoom={(a, b) => setZoom([a, b])} />
+                <Trend readings={readings} allLimits={allLimits} onZoom={(a, b) => setZoom([a, b])} tight={!wanted && !zoom} />
               )}
               <div class="trend-notes">
                 <span>
@@ -209,6 +225,65 @@ function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
           )}
         </Await>
       </div>
+    </Panel>
+  );
+}
+
+/** A station of testers has no trend: its newest tests instead. */
+function StationTests({ code }: { code: string }) {
+  const resource = useResource<TestPage>(`station-tests/${code}`, (signal) => api.tests({ station: code, limit: STATION_TESTS }, signal), { poll_ms: 15_000 });
+  useEffect(() => onEvent((e) => e.type === "test" && e.data.station === code && resource.reload()), [code]);
+  return (
+    <Panel title="station_tests" class="station-trend station-tests" tools={<a href={href(["tests"], { station: code })}>{t("see_all")}</a>}>
+      <Await {...resource}>
+        {({ tests }) =>
+          tests.length === 0 ? (
+            <Empty title="tests_empty" advice="tests_empty_do" />
+          ) : (
+            <div class="table-wrap scroll" tabIndex={0} role="region" aria-label={t("station_tests")}>
+              <table class="table sticky" data-testid="station-tests">
+                <thead>
+                  <tr>
+                    <th>{t("tested_at")}</th>
+                    <th>{t("sample")}</th>
+                    <th>{t("parameter")}</th>
+                    <th>{t("value")}</th>
+                    <th>{t("verdict")}</th>
+                    <th>{t("device")}</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {tests.map((x) => (
+                    <tr key={x.record_id} class={`test-row verdict-row-${x.verdict}`}>
+                      <td>
+                        <When ms={x.tested_ms} />
+                      </td>
+                      <td>
+                        <b class="block">{productName(x.product_name, x.product_name_en) || "—"}</b>
+                        <small class="dim mono">{x.sample_no}</small>
+                      </td>
+                      <td class="test-parameter">{pick(x.parameter_zh, x.parameter_en, x.parameter)}</td>
+                      <td class="test-value-cell">
+                        <TestValue test={x} />
+                      </td>
+                      <td>
+                        {x.alert_id ? (
+                          <a href={href(["alerts", x.alert_id])}>
+                            <VerdictTag verdict={x.verdict} />
+                          </a>
+                        ) : (
+                          <VerdictTag verdict={x.verdict} />
+                        )}
+                      </td>
+                      <td>{x.device_name || x.device}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </div>
+          )
+        }
+      </Await>
     </Panel>
   );
 }
@@ -300,7 +375,7 @@ function Head({ s }: { s: StationDetail }) {
           <Ago ms={s.seen_ms} />
         </Fact>
         <Fact name="clock_offset">
-          <span class={`num${slow ? " bad" : ""}`}>{s.clock_offset_ms === null ? "—" : `${s.clock_offset_ms > 0 ? "+" : ""}${duration(s.clock_offset_ms)}`}</span>
+          <span class={`num${slow ? " bad" : ""}`}>{s.clock_offset_ms === null ? "—" : `${s.clock_offset_ms > 0 ? "+" : ""}${duration(s.clock_offset_ms).replace("-", "−")}`}</span>
         </Fact>
         <Fact name="queue">
           <span class="num">{integer(s.queue)}</span>
@@ -319,7 +394,7 @@ function Head({ s }: { s: StationDetail }) {
         <Fact name="key_state">
           <span class={s.key_state === "approved" ? "" : "bad"}>{term("key_", s.key_state)}</span>
         </Fact>
-        <Fact name="agent_version">{s.version || "—"}</Fact>
+        <Fact name="agent_version">{s.version === "source" ? t("version_source") : s.version || "—"}</Fact>
         <Fact name="open_alerts">
           <a href={href(["alerts"], { station: s.code, state: "open" })} class={s.open_alerts > 0 ? "bad num" : "num"}>
             {integer(s.open_alerts)}
@@ -352,17 +427,17 @@ export function StationPage({ code }: { code: string }) {
       <Await {...resource}>
         {(s) => (
           <>
-            <Head s={s} />
-            <Keys s={s} reload={reload} />
+            <div class="station-top">
+              <Head s={s} />
+              <Keys s={s} reload={reload} />
+            </div>
             <Panel title="devices" class="station-devices" note={integer(s.devices.length)}>
               <Devices s={s} chosen={chosen} choose={(d, i) => setQuery({ device: d, indicator: i })} />
             </Panel>
             {chosen ? (
               <TrendPanel station={code} chosen={chosen} />
             ) : (
-              <Panel title="trend" class="station-trend">
-                <Empty title="trend_empty" advice={s.devices.length === 0 ? "devices_empty_do" : "trend_empty_do"} />
-              </Panel>
+              <StationTests code={code} />
             )}
             <Losses losses={s.losses} />
           </>

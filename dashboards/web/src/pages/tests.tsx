@@ -13,6 +13,7 @@ import { Icon } from "../parts/icons";
 import { LimitBar } from "../parts/limit_bar";
 import { Await, Choice, Empty, Flags, Panel, Unverified, VerdictTag, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
+import { productName } from "../products";
 import { href, route, setQuery } from "../route";
 import { learnTests, stationName, stations } from "../state";
 
@@ -44,7 +45,7 @@ export function TestValue({ test }: { test: Test }) {
         <b class="num">{text}</b>
         {limit && limitText(limit) && (
           <small class="dim num">
-            {t("cutoff")} {limitText(limit)}
+            {limit.comparator === "detected" ? "" : t("cutoff")} {limitText(limit)}
           </small>
         )}
         {limit?.verified === false && <Unverified />}
@@ -82,7 +83,7 @@ export function TestRecord({ test }: { test: Test }) {
     ["value_text", test.value_text],
     ["screen_result", term("sr_", test.screen_result)],
     ["device_verdict", test.device_verdict],
-    ["device", test.device],
+    ["device", test.device_name ? `${test.device_name} · ${test.device}` : test.device],
     ["attempt", test.attempt === 0 ? t("attempt_first") : t("attempt_again", { n: test.attempt })],
     ["source", term("src_", test.source)],
     ["tested_at", <When ms={test.tested_ms} />],
@@ -108,7 +109,7 @@ function Row({ test, fresh }: { test: Test; fresh: boolean }) {
   const id = `test-${test.record_id}`;
   return (
     <>
-      <tr class={`test-row${fresh ? " fresh" : ""}${open ? " opened" : ""}`} data-testid="test-row" data-record-id={test.record_id} data-verdict={test.verdict} onClick={() => setOpen(!open)}>
+      <tr class={`test-row verdict-row-${test.verdict}${fresh ? " fresh" : ""}${open ? " opened" : ""}`} data-testid="test-row" data-record-id={test.record_id} data-verdict={test.verdict} onClick={() => setOpen(!open)}>
         <td>
           <button
             type="button"
@@ -129,10 +130,10 @@ function Row({ test, fresh }: { test: Test; fresh: boolean }) {
         </td>
         <td>
           <span class="block">{pick(test.station_name, test.station_name_en, test.station)}</span>
-          <small class="dim">{test.device}</small>
+          <small class="dim">{test.device_name || test.device}</small>
         </td>
         <td>
-          <b class="block">{test.product_name || "—"}</b>
+          <b class="block">{productName(test.product_name, test.product_name_en) || "—"}</b>
           <small class="dim mono">{test.sample_no}</small>
         </td>
         <td class="test-parameter">{pick(test.parameter_zh, test.parameter_en, test.parameter)}</td>

@@ -1,7 +1,7 @@
 /** The limit or rule behind a finding, as an officer would quote it. */
 
 import type { Citation } from "../api/types";
-import { clauseText, conditionPairs, conditionText, limitText } from "../format";
+import { clauseText, conditionPairs, conditionText, limitText, standardText } from "../format";
 import { t, term } from "../i18n";
 import { Fact, Unverified } from "./parts";
 
@@ -11,7 +11,7 @@ export function CitationBlock({ citation: c }: { citation: Partial<Citation> }) 
   return (
     <dl class="facts citation" data-testid="citation">
       <Fact name="standard_no">
-        <b>{c.standard || "—"}</b> {c.verified === false && <Unverified />}
+        <b>{standardText(c.standard) || "—"}</b> {c.verified === false && <Unverified />}
         {c.verified === true && <small class="block dim">{t("verified")}</small>}
       </Fact>
       {c.title_zh && (
@@ -61,7 +61,7 @@ export function CitationTable({ findings }: { findings: readonly Partial<Citatio
         {findings.map((c, i) => (
           <tr key={i}>
             <td>
-              {c.standard} {clauseText(c.clause)} {c.verified === false && <Unverified />}
+              {standardText(c.standard)} {clauseText(c.clause)} {c.verified === false && <Unverified />}
               {c.title_zh && (
                 <small class="block dim" lang="zh-CN">
                   {c.title_zh}

@@ -5,6 +5,8 @@ import { t } from "../i18n";
 
 interface Props {
   value: number;
+  /** The value as text; else with its unit as it is. */
+  shown?: string;
   unit: string;
   limit: number;
   comparator: string;
@@ -15,7 +17,7 @@ interface Props {
 
 const HEADROOM = 1.18;
 
-export function LimitBar({ value, unit, limit, comparator, exceeded, ratio, small = false }: Props) {
+export function LimitBar({ value, shown, unit, limit, comparator, exceeded, ratio, small = false }: Props) {
   const top = Math.max(value, limit) * HEADROOM;
   if (!(top > 0) || value < 0 || limit < 0) return null;
   const at = (v: number): number => Math.min(100, (v / top) * 100);
@@ -41,7 +43,7 @@ export function LimitBar({ value, unit, limit, comparator, exceeded, ratio, smal
         <rect class="tick" x={at(limit) - 0.2} y="0" width="0.5" height="12" />
       </svg>
       <figcaption>
-        <span class="limit-bar-value">{withUnit(value, unit)}</span>
+        <span class={bad ? "limit-bar-value bad" : "limit-bar-value"}>{shown ?? withUnit(value, unit)}</span>
         <span>{text}</span>
         <span class="limit-bar-limit">
           {t("limit")} {limitText({ comparator, limit, unit })}

@@ -81,7 +81,7 @@ export function RawSlip({ raw }: { raw: string }) {
         {t("raw_slip")} <small class="dim">{t("raw_bytes", { n: data.length })}</small>
       </figcaption>
       <pre lang="zh-CN" data-testid="raw-slip">
-        {new TextDecoder("gbk").decode(data)}
+        {new TextDecoder("gbk").decode(data).trimEnd()}
       </pre>
     </figure>
   );

@@ -7,6 +7,7 @@ import type { Severity, StationState, Verdict } from "../api/types";
 import { coarse } from "../clock";
 import { ago, shortStamp, stamp } from "../format";
 import { t, term } from "../i18n";
+import { href, route } from "../route";
 import { type Word } from "../words";
 import { SeverityIcon, StateIcon, VerdictIcon } from "./icons";
 
@@ -95,6 +96,15 @@ export function Await<T>(props: {
       </>
     );
   }
+  if (props.error && (props.error.status === 404 || props.error.status === 422)) {
+    return (
+      <Empty title="error_not_found">
+        <a class="button" href={href(route.value.path.slice(0, 1))}>
+          {t("back")}
+        </a>
+      </Empty>
+    );
+  }
   if (props.error) return <ErrorNote error={props.error} retry={props.reload} />;
   return props.waiting ? <Loading /> : null;
 }
@@ -149,7 +159,7 @@ export function Flags({ flags }: { flags: readonly string[] }) {
   return (
     <>
       {flags.map((flag) => (
-        <span key={flag} class="tag flag">
+        <span key={flag} class={flag === "limit_unverified" ? "tag unverified" : "tag flag"}>
           {term("f_", flag)}
         </span>
       ))}

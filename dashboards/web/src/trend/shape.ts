@@ -5,6 +5,32 @@ import type { LimitLine, Point } from "../api/types";
 export const isFailed = (q: number): boolean => q === 4 || q === 9;
 export const isSuspect = (q: number): boolean => q === 3;
 
+/** Whether a value breaks a limit; the comparator says what breaks it. */
+export function breaks(v: number, comparator: string | null | undefined, limit: number): boolean {
+  switch (comparator) {
+    case ">":
+      return v > limit;
+    case ">=":
+      return v >= limit;
+    case "<":
+      return v < limit;
+    case "<=":
+      return v <= limit;
+    default:
+      return false;
+  }
+}
+
+/** The gravest limit that a point breaks; null for none and for points that failed. */
+export function brokenBy([ms, v, q]: Point, limits: readonly LimitLine[]): LimitLine | null {
+  if (v === null || isFailed(q)) return null;
+  const broken = limits.filter((l) => ms >= l.from_ms && ms < l.to_ms + GRACE_MS && breaks(v, l.comparator, l.limit));
+  return broken.find((l) => l.level === "intervention") ?? broken[0] ?? null;
+}
+
+/** The newest reading may be a moment younger than the span of its limit, which ends where the request did. */
+const GRACE_MS = 60_000;
+
 export interface Shaped {
   /** Seconds, ascending; a null value breaks the line. */
   x: number[];

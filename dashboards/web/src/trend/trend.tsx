@@ -4,9 +4,9 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 import type { LimitLine, Readings } from "../api/types";
-import { clauseText, integer, limitText, number, shanghai, stamp, withUnit } from "../format";
+import { clauseText, direction, integer, limitText, number, shanghai, stamp, standardText, withUnit } from "../format";
 import { lang, pick, t, term } from "../i18n";
-import { isFailed, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
+import { brokenBy, isFailed, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
 
 const FLAGS: readonly (readonly [bit: number, name: string])[] = [
   [1, "late"],
@@ -22,6 +22,8 @@ interface Props {
   readings: Readings;
   allLimits: boolean;
   onZoom: (start_ms: number, end_ms: number) => void;
+  /** Begin where the data begin, not where the request did. */
+  tight?: boolean;
 }
 
 const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -46,7 +48,7 @@ function tickText(_u: uPlot, splits: number[], _axis: number, _space: number, st
 }
 
 function limitLabel(l: LimitLine): string {
-  return [l.standard, clauseText(l.clause), term("lv_", l.level), limitText(l)].filter(Boolean).join(" ");
+  return [standardText(l.standard), clauseText(l.clause), term("lv_", l.level), limitText(l)].filter(Boolean).join(" ");
 }
 
 /** One label per limit, however many spans of time it held. */
@@ -72,6 +74,29 @@ function mark(ctx: CanvasRenderingContext2D, shapeName: "diamond" | "cross", x: 
   ctx.stroke();
 }
 
+/** From where to where (canvas px) a limit held. */
+function held(u: uPlot, l: LimitLine): [number, number] {
+  const { left, width } = u.bbox;
+  return [Math.max(left, u.valToPos(l.from_ms / 1000, "x", true)), Math.min(left + width, u.valToPos(l.to_ms / 1000, "x", true))];
+}
+
+/** The line again, in red, where it breaks a limit. */
+function redden(u: uPlot, { points, limits }: Readings, { x, y, source }: Shaped): void {
+  if (limits.length === 0) return;
+  const { ctx } = u;
+  ctx.strokeStyle = css("--critical");
+  ctx.lineWidth = 2.2 * (devicePixelRatio || 1);
+  ctx.beginPath();
+  for (let i = 0; i < x.length; i++) {
+    const v = y[i];
+    if (v === null || v === undefined || !brokenBy(points[source[i]!]!, limits)) continue;
+    const from = i > 0 && y[i - 1] !== null ? i - 1 : i;
+    ctx.moveTo(u.valToPos(x[from]!, "x", true), u.valToPos(y[from]!, "y", true));
+    ctx.lineTo(u.valToPos(x[i]!, "x", true), u.valToPos(v, "y", true));
+  }
+  ctx.stroke();
+}
+
 /** Limits as dashed lines over the time that they hold; marks above the line. */
 function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
   const { ctx } = u;
@@ -82,13 +107,21 @@ function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
   ctx.rect(left, top, width, height);
   ctx.clip();
 
+  ctx.fillStyle = css("--over-zone");
+  for (const l of readings.limits) {
+    const y = Math.min(Math.max(u.valToPos(l.limit, "y", true), top), top + height);
+    const [x0, x1] = held(u, l);
+    if (direction(l.comparator) === "max") ctx.fillRect(x0, top, x1 - x0, y - top);
+    if (direction(l.comparator) === "min") ctx.fillRect(x0, y, x1 - x0, top + height - y);
+  }
+  redden(u, readings, shaped);
+
   ctx.setLineDash([6 * px, 4 * px]);
   for (const l of readings.limits) {
     ctx.strokeStyle = css(l.level === "intervention" ? "--critical" : "--limit");
     ctx.lineWidth = (l.level === "intervention" ? 2 : 1.5) * px;
     const y = u.valToPos(l.limit, "y", true);
-    const x0 = Math.max(left, u.valToPos(l.from_ms / 1000, "x", true));
-    const x1 = Math.min(left + width, u.valToPos(l.to_ms / 1000, "x", true));
+    const [x0, x1] = held(u, l);
     ctx.beginPath();
     ctx.moveTo(x0, y);
     ctx.lineTo(x1, y);
@@ -169,13 +202,18 @@ function say(u: uPlot, out: HTMLElement, { readings, shaped, summary: s }: Drawn
   time.textContent = stamp(ms);
   const value = document.createElement("b");
   value.textContent = withUnit(v, readings.unit, readings.decimals);
+  const broken = brokenBy(shown, readings.limits);
+  value.className = broken ? "bad" : "";
   const quality = document.createElement("span");
   quality.className = isFailed(q) ? "q-failed" : q === 3 ? "q-suspect" : "dim";
-  quality.textContent = [term("q_", String(q)), ...FLAGS.filter(([bit]) => flags & bit).map(([, name]) => term("f_", name))].join(" · ");
-  out.replaceChildren(time, value, quality);
+  quality.textContent = [`${t("data_quality")}${t("colon")}${term("q_", String(q))}`, ...FLAGS.filter(([bit]) => flags & bit).map(([, name]) => term("f_", name))].join(" · ");
+  const over = document.createElement("span");
+  over.className = "bad";
+  over.textContent = broken ? `${t("over_limit_of", { limit: limitText(broken) })}` : "";
+  out.replaceChildren(time, value, over, quality);
 }
 
-export function Trend({ readings, allLimits, onZoom }: Props) {
+export function Trend({ readings, allLimits, onZoom, tight = false }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const readout = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
@@ -184,6 +222,8 @@ export function Trend({ readings, allLimits, onZoom }: Props) {
   const language = lang.value;
 
   const s = useMemo(() => summary(readings.points), [readings]);
+  const begin = useRef(tight);
+  begin.current = tight;
   const drawn = useRef<Drawn | null>(null);
   const now = useMemo<Drawn>(() => {
     const bucket_ms = readings.downsampling === "none" ? 0 : ((readings.end_ms - readings.start_ms) * 2) / Math.max(readings.returned, 1);
@@ -209,7 +249,7 @@ export function Trend({ readings, allLimits, onZoom }: Props) {
         legend: { show: false },
         cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 8 } },
         scales: {
-          x: { time: true, range: () => [get().readings.start_ms / 1000, get().readings.end_ms / 1000] },
+          x: { time: true, range: () => [((begin.current ? get().readings.points[0]?.[0] : null) ?? get().readings.start_ms) / 1000, get().readings.end_ms / 1000] },
           y: { range: () => get().range },
         },
         axes: [
@@ -293,7 +333,7 @@ export function Trend({ readings, allLimits, onZoom }: Props) {
       <dl class="trend-facts">
         <div>
           <dt>{t("latest")}</dt>
-          <dd class="num">{text(s.last?.[1] ?? null)}</dd>
+          <dd class={s.last && brokenBy(s.last, readings.limits) ? "num bad" : "num"}>{text(s.last?.[1] ?? null)}</dd>
         </div>
         <div>
           <dt>{t("minimum")}</dt>

@@ -1,0 +1,375 @@
+"""The pages as people see them: a real browser on a real county, every part a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import async_playwright, expect
+
+from demo.county import Script
+from demo.journal import SLIPS, STAGED, Slip, Staged, read_all
+from demo.orchestrator import SERVER, Run, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import BrowserContext, Page
+
+pytestmark = [pytest.mark.chromium, pytest.mark.asyncio(loop_scope="module")]
+
+# The overview is open well before: the page is there as soon as the server answers.
+SCRIPT = Script(pollution_s=15.0, inhibition_s=16.0, banned_s=17.0)
+ALERTS = 4
+WITHIN_MS = 1000
+"""What the product promises: on the screen one second after the webhook is with the receiver."""
+ARGS = (
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+WAIT_MS = 20_000
+CJK = re.compile(r"[\u4e00-\u9fff]")
+WORDS = Path(__file__).parents[2] / "dashboards" / "web" / "src" / "words.ts"
+
+WATCH = """
+globalThis.firstSeen = {};
+new MutationObserver(() => {
+  for (const row of document.querySelectorAll("[data-testid=alert-row]"))
+    firstSeen[row.dataset.alertId] ??= performance.timeOrigin + performance.now();
+}).observe(document, { subtree: true, childList: true, attributes: true });
+"""
+VISIBLE_TEXTS = """() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const texts = new Set();
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const text = node.textContent.trim();
+    if (text && node.parentElement.checkVisibility()) texts.add(text);
+  }
+  return [...texts];
+}"""
+PAINTED = """(canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.some((byte) => byte !== 0);
+}"""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the browser asked for and complained about."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.requests.append(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda line: self.complaints.append(line.text) if line.type == "error" else None,
+        )
+
+
+@dataclass(slots=True)
+class Scene:
+    """The county, its overview opened before anything happened and never touched, and a page to walk about."""
+
+    run: Run
+    overview: Page
+    page: Page
+    seen: Seen
+
+    async def get(self, path: str) -> dict:
+        async with httpx.AsyncClient(base_url=self.run.url, trust_env=False) as client:
+            return (await client.get(f"/api/v1/{path}")).raise_for_status().json()
+
+    async def alert(self, **wanted: str) -> dict:
+        """Return the newest alert with these fields, as soon as it is there."""
+        async with asyncio.timeout(WAIT_MS / 1000):
+            while True:
+                for alert in (await self.get("alerts"))["alerts"]:
+                    if all(alert[name] == value for name, value in wanted.items()):
+                        return alert
+                await asyncio.sleep(0.1)
+
+    async def open(self, address: str) -> Page:
+        await self.page.goto(f"{self.run.url}/{address}")
+        return self.page
+
+
+def chromium() -> str:
+    """Return the browser's path; without one the tests are skipped, in CI they fail."""
+    found = shutil.which("chromium")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed; CI must have it")
+        pytest.skip("chromium is not installed")
+    return found
+
+
+async def opened(context: BrowserContext, url: str, seen: Seen) -> Page:
+    page = await context.new_page()
+    seen.watch(page)
+    await page.goto(url)
+    await expect(page.get_by_test_id("link-state")).to_have_attribute("data-state", "open")
+    return page
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    path = chromium()
+    directory = tmp_path_factory.mktemp("county")
+    run = prepare(directory / "run", api_key=directory / "api-key", script=SCRIPT)
+    seen = Seen()
+    expect.set_options(timeout=WAIT_MS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGS)
+        try:
+            context = await browser.new_context(viewport={"width": 1440, "height": 900})
+            context.set_default_timeout(WAIT_MS)
+            await context.add_init_script(WATCH)
+            async with run:
+                overview = await opened(context, f"{run.url}/", seen)
+                staged = read_all(run.files.journal_dir / STAGED, Staged)
+                assert not staged, "the page was opened too late for what it is to show"
+                page = await opened(context, f"{run.url}/", seen)
+                yield Scene(run, overview, page, seen)
+                await context.close()
+        finally:
+            await browser.close()
+
+
+def received_ms(run: Run) -> dict[str, int]:
+    """Return when the receiver had the first webhook of each alert, UTC ms."""
+    try:
+        lines = run.files.receiver_journal.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    first: dict[str, int] = {}
+    for entry in map(json.loads, lines):
+        first.setdefault(entry["event"]["data"]["alert_id"], entry["received_ms"])
+    return first
+
+
+async def test_exceedance_is_on_the_open_page_a_second_after_the_webhook(scene: Scene) -> None:
+    rows = scene.overview.get_by_test_id("alert-row")
+    await expect(rows).to_have_count(ALERTS, timeout=60_000)
+    await scene.run.fleet.wait_until(
+        "the webhooks", lambda: len(received_ms(scene.run)) >= ALERTS, within_s=WAIT_MS / 1000
+    )
+    arrived = received_ms(scene.run)
+    shown = await scene.overview.evaluate("firstSeen")
+    late_ms = {alert: shown[alert] - at_ms for alert, at_ms in arrived.items()}
+    assert max(late_ms.values()) <= WITHIN_MS, late_ms
+
+    await expect(rows.first).to_have_attribute("data-severity", "critical")
+    await expect(scene.overview.get_by_test_id("num-suspects_open")).to_have_text(str(ALERTS))
+    fed = scene.overview.locator("[data-testid=live-row][data-kind=alert]")
+    for alert_id in arrived:
+        await expect(
+            fed.and_(scene.overview.locator(f"[data-alert-id='{alert_id}']"))
+        ).not_to_have_count(0)
+
+
+def english_words() -> set[str]:
+    """Return the English words of the screens that differ from the Chinese."""
+    text = WORDS.read_text("utf-8")
+    pairs = re.findall(r'\[\s*"([^"]*)",\s*"([^"]*)",?\s*\]', text)
+    assert len(pairs) > 300
+    return {en for zh, en in pairs if zh != en and "{" not in en}
+
+
+NO_ENGLISH = frozenset(
+    (
+        "product_name",
+        "plot_name",
+        "base_name",
+        "device_name",
+        "device_verdict",
+        "clause",
+        "title_zh",
+    )
+)
+
+
+def data_texts(answer: object) -> set[str]:
+    """Return the texts in an answer that people entered in Chinese only."""
+    if isinstance(answer, list):
+        return {text for item in answer for text in data_texts(item)}
+    if not isinstance(answer, dict):
+        return set()
+    own = {v for k, v in answer.items() if k in NO_ENGLISH and isinstance(v, str) and v}
+    own |= {re.sub(r"^表\w+ ", "", v) for v in own}  # shown as "Table 1 …"
+    return own.union(*(data_texts(v) for v in answer.values()))
+
+
+@pytest.mark.parametrize("address", ["#/", "#/stations", "#/tests", "#/alerts"])
+async def test_language_changes_every_word(scene: Scene, address: str) -> None:
+    page = await scene.open(address)
+    row = {"#/": "live-row", "#/alerts": "alert-row"}.get(address, f"{address[2:-1]}-row")
+    await expect(page.get_by_test_id(row).first).to_be_visible()
+    await page.get_by_test_id("lang-zh").click()
+    await expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    chinese = set(await page.evaluate(VISIBLE_TEXTS))
+    assert not chinese & english_words()
+    assert {"总览", "站点", "检测", "告警"} <= chinese
+
+    await page.get_by_test_id("lang-en").click()
+    await expect(page.locator("html")).to_have_attribute("lang", "en")
+    known = set()
+    for path in ("stations", "tests?limit=500", "alerts"):
+        known |= data_texts(await scene.get(path))
+    english = set(await page.evaluate(VISIBLE_TEXTS)) - {"中文"}
+    left = {text for text in english if CJK.search(text)}
+    # Longest first: 黄瓜 must not cut 黄瓜苗 into pieces.
+    for name in sorted(known, key=len, reverse=True):
+        left = {text.replace(name, "") for text in left}
+    assert not {text for text in left if CJK.search(text)}
+    assert {"Overview", "Stations", "Tests", "Alerts"} <= english
+    await page.get_by_test_id("lang-zh").click()
+
+
+@pytest.mark.parametrize(
+    ("device", "indicator", "unverified"),
+    [("canal/ss", "water_suspended_solids", True), ("canal/ph", "water_ph", False)],
+)
+async def test_station_draws_the_trend_with_its_limit(
+    scene: Scene, device: str, indicator: str, *, unverified: bool
+) -> None:
+    page = await scene.open(f"#/stations/hl-001?device={device}&indicator={indicator}&range=1h")
+    trend = page.get_by_test_id("trend")
+    await expect(trend).to_have_attribute("data-points", re.compile(r"[1-9]\d*"))
+    assert await trend.locator("canvas").evaluate(PAINTED)
+    label = page.get_by_test_id("limit-label").first
+    await expect(label).to_contain_text("GB 5084-2021")
+    mark = label.get_by_text("待核")
+    await expect(mark).to_have_count(1 if unverified else 0)
+    await expect(page.get_by_test_id("limits")).to_contain_text("≤ 80" if unverified else "≥ 5.5")
+    card = page.locator(f"[data-testid=series-card][data-indicator={indicator}]")
+    await expect(card).to_have_attribute("data-over", "true")
+
+
+async def test_alert_shows_evidence_down_to_the_bytes(scene: Scene) -> None:
+    alert = await scene.alert(product_name="猪肉", state="suspected")
+    page = await scene.open(f"#/alerts/{alert['alert_id']}")
+    await expect(page.get_by_test_id("citation")).to_contain_text("250")
+    await expect(page.get_by_test_id("citation")).to_contain_text("不得检出")
+    await expect(page.get_by_test_id("citation")).to_contain_text("待核")
+
+    slip = page.get_by_test_id("raw-slip")
+    for line in ("样品名称：猪肉", "检测项目：克伦特罗", "检测结果：阳性"):
+        await expect(slip).to_contain_text(line)
+    printed = [
+        s.text
+        for s in read_all(scene.run.files.journal_dir / SLIPS, Slip)
+        if s.sample_no == alert["sample_no"] and s.station == "hl-006"
+    ]
+    assert [line.rstrip() for line in (await slip.inner_text()).split("\n")] == [
+        line.rstrip() for line in printed[0].rstrip().splitlines()
+    ]
+
+    pack = (await scene.get(f"alerts/{alert['alert_id']}"))["evidence"]["pack"]
+    digest = hashlib.sha256(pack["body"].encode()).hexdigest()
+    await expect(page.get_by_test_id("evidence")).to_contain_text(digest)
+    await expect(page.get_by_test_id("evidence")).to_contain_text("浏览器复算一致")
+    await expect(page.get_by_test_id("pack-record")).to_contain_text(alert["sample_no"])
+    await expect(page.get_by_test_id("pack-header")).to_contain_text("agri1 ")
+
+    delivery = page.get_by_test_id("delivery").first
+    await expect(delivery).to_have_attribute("data-state", "delivered")
+    await expect(delivery.locator("td", has_text=re.compile(r"^2\d\d$"))).to_have_count(1)
+
+
+async def test_acknowledging_needs_the_key_and_leaves_a_line(scene: Scene) -> None:
+    alert = await scene.alert(indicator="water_ph")
+    page = await scene.open(f"#/alerts/{alert['alert_id']}")
+    await page.get_by_test_id("ack-open").click()
+    form = page.get_by_test_id("ack-form")
+    await form.locator("[name=actor]").fill("马建国")
+    await form.locator("[name=api_key]").fill("agk_not_the_key")
+    await form.locator("button[type=submit]").click()
+    await expect(form).to_contain_text("API 密钥无效")
+    assert [text for text in scene.seen.complaints if "401" not in text] == []
+    scene.seen.complaints.clear()
+
+    await form.locator("[name=api_key]").fill(scene.run.files.api_key.read_text().strip())
+    await form.locator("button[type=submit]").click()
+    await expect(page.get_by_test_id("timeline")).to_contain_text("马建国")
+    await expect(page.get_by_test_id("timeline")).to_contain_text("已签收")
+    await expect(form).to_have_count(0)
+    assert (await scene.alert(indicator="water_ph"))["acked_by"].startswith("马建国")
+
+
+async def test_alert_of_a_test_is_not_dismissed(scene: Scene) -> None:
+    alert = await scene.alert(product_name="韭菜", state="suspected")
+    page = await scene.open(f"#/alerts/{alert['alert_id']}")
+    await expect(page.get_by_test_id("ack-open")).to_be_visible()
+    await expect(page.get_by_test_id("dismiss-open")).to_have_count(0)
+    await expect(
+        page.get_by_text("检测类告警不得排除，须由确证检测结论否定或确证。")
+    ).to_be_visible()
+
+    key = scene.run.files.api_key.read_text().strip()
+    async with httpx.AsyncClient(base_url=f"{scene.run.url}/api/v1", trust_env=False) as client:
+        reply = await client.post(
+            f"/alerts/{alert['alert_id']}/dismiss",
+            json={"actor": "马建国", "reason": "误报"},
+            headers={"X-API-Key": key},
+        )
+    assert reply.status_code == 409
+    assert reply.json()["detail"]
+    assert (await scene.alert(product_name="韭菜"))["state"] == "suspected"
+
+
+async def test_page_lives_through_a_restart_of_the_server(scene: Scene) -> None:
+    run, page = scene.run, scene.overview
+    link = page.get_by_test_id("link-state")
+    await run.fleet.stop(SERVER)
+    path = run.files.journal_dir / SLIPS
+    before = len(read_all(path, Slip))
+    await expect(link).to_have_attribute("data-state", "lost")
+    await expect(link).to_have_text("实时中断")
+    await expect(page.get_by_test_id("lost-bar")).to_contain_text("与服务器的连接")
+    async with asyncio.timeout(60):
+        while len(slips := read_all(path, Slip)) == before:
+            run.fleet.check()
+            await asyncio.sleep(0.1)
+    missed = slips[before]
+
+    await run.fleet.restart(SERVER)
+    await run.wait_for_server()
+    await expect(link).to_have_attribute("data-state", "open")
+    await expect(page.get_by_test_id("lost-bar")).to_have_count(0)
+    record_id = ""
+    async with asyncio.timeout(60):
+        while not record_id:
+            for test in (await scene.get("tests?limit=500"))["tests"]:
+                if (test["station"], test["sample_no"]) == (missed.station, missed.sample_no):
+                    record_id = test["record_id"]
+            await asyncio.sleep(0.1)
+    await expect(
+        page.locator(f"[data-testid=live-row][data-record-id='{record_id}']")
+    ).to_be_visible()
+    await expect(page.get_by_test_id("alert-row")).to_have_count(ALERTS)
+    # Never loaded again: what it first saw is still known.
+    assert len(await page.evaluate("firstSeen")) == ALERTS
+    assert [text for text in scene.seen.complaints if "net::ERR" not in text] == []
+    scene.seen.complaints.clear()
+
+
+async def test_nothing_left_the_machine_and_nothing_complained(scene: Scene) -> None:
+    hosts = {urlsplit(url).netloc for url in scene.seen.requests if not url.startswith("data:")}
+    assert hosts == {f"127.0.0.1:{scene.run.ports.http}"}
+    assert scene.seen.complaints == []
