@@ -1,0 +1,87 @@
+"""``python -m bench``: run the benchmarks, keep or compare their results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import edge, judge, latency, link
+from bench.machine import load, machine
+from bench.processes import BenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS = Path(__file__).with_name("results")
+WORSE_AT_MOST = 0.30
+BENCHES: dict[str, Callable[..., dict[str, object]]] = {
+    "link": link.measure,
+    "judge": judge.measure,
+    "edge": edge.measure,
+    "latency": latency.measure,
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(BENCHES)))
+@click.option("--quick", is_flag=True, help="Small sizes, less than a minute in all.")
+@click.option("--check", is_flag=True, help="Compare ratios with the kept results; keep nothing.")
+@click.option("--save", is_flag=True, help="Keep the results in bench/results.")
+def main(names: tuple[str, ...], *, quick: bool, check: bool, save: bool) -> None:
+    """Run all benchmarks, or those in NAMES; with --check, end with 1 when a ratio is 30 % worse than the kept one."""
+    worse: list[str] = []
+    for name in names or BENCHES:
+        file = RESULTS / f"{name}{'.quick' if quick else ''}.json"
+        started = time.monotonic()
+        try:
+            result = BENCHES[name](quick=quick)
+        except BenchError as exc:
+            raise click.ClickException(f"{name}: {exc}") from exc
+        result = {**result, "took_s": round(time.monotonic() - started, 1), "load_after": load()}
+        _table(name, result)
+        if check:
+            worse += _compare(name, result, file)
+        if save:
+            RESULTS.mkdir(exist_ok=True)
+            text = json.dumps({**result, "machine": machine()}, ensure_ascii=False, indent=2)
+            file.write_text(text + "\n", "utf-8")
+    if worse:
+        click.echo("\n".join(worse), err=True)
+        sys.exit(1)
+
+
+def _table(name: str, result: dict[str, object]) -> None:
+    click.echo(f"\n{name}: {result['what']}")
+    for key, value in result.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                click.echo(f"  {key + '.' + inner:<44} {number:>14}")
+        elif isinstance(value, list):
+            for number, run in enumerate(value, start=1):
+                click.echo(f"  run {number}: {json.dumps(run)}")
+        elif key != "what":
+            click.echo(f"  {key:<44} {value:>14}")
+
+
+def _compare(name: str, result: dict[str, object], file: Path) -> list[str]:
+    """Return what is worse than kept; every ratio is better when it is greater."""
+    if not file.exists():
+        return [f"{name}: nothing to compare with: {file.name} is missing; run with --save"]
+    kept, now = json.loads(file.read_text("utf-8"))["ratios"], result["ratios"]
+    assert isinstance(now, dict)
+    worse = []
+    for ratio, value in kept.items():
+        change = now[ratio] / value - 1
+        click.echo(f"  {ratio}: {now[ratio]} against {value} kept ({change:+.0%})")
+        if change < -WORSE_AT_MOST:
+            worse.append(f"{name}: {ratio} is {now[ratio]}, {-change:.0%} below the kept {value}")
+    return worse
+
+
+if __name__ == "__main__":
+    main()
