@@ -22,7 +22,10 @@ from demo.orchestrator import run_demo
     "--directory", type=click.Path(path_type=Path), default=Path(".demo"), show_default=True
 )
 @click.option(
-    "--broker", default="embedded", show_default=True, help="embedded, or mqtt://host:port of a running one."
+    "--broker",
+    default="embedded",
+    show_default=True,
+    help="embedded, or mqtt://host:port of a running one.",
 )
 def demo(duration_s: float | None, port: int, directory: Path, broker: str) -> None:
     """Run simulated devices, edge agents, a broker, the server and a webhook receiver."""
