@@ -232,10 +232,13 @@ class _Demo:
             self._screen.line("ending / 正在结束")
             return 0
         finally:
+            self._interrupted = True
             self._screen.release()
             await self._run.stop()
 
     def _interrupt(self, work: asyncio.Task[int] | None) -> None:
+        if self._interrupted:
+            return  # it is ending already, in a bounded time
         self._interrupted = True
         if work is not None:
             work.cancel()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from demo.orchestrator import prepare, run_demo
-from demo.processes import DemoError, free_ports
+from demo.processes import DemoError, free_ports, is_free
 from demo.received import read_received
 from demo.screen import Screen
 
@@ -104,3 +107,27 @@ def test_without_a_terminal_nothing_is_redrawn(capsys: pytest.CaptureFixture[str
         screen.block(["", f"numbers {number}"])
     screen.line("event")
     assert capsys.readouterr().out == "numbers 0\nevent\n"
+
+
+def test_two_interrupts_end_everything_once_and_quietly(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "agrigate", "demo", "--port", str(port), "--directory", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Ctrl-C" in line:
+            break
+    demo.send_signal(signal.SIGINT)
+    for line in demo.stdout:
+        if "ending" in line:
+            demo.send_signal(signal.SIGINT)
+            break
+    rest = demo.stdout.read()
+    demo.stdout.close()
+    assert demo.wait(timeout=60) == 0, rest
+    assert "Traceback" not in rest
+    assert is_free(port)
