@@ -392,6 +392,19 @@ def test_a_corrupt_body_becomes_lost_in_its_place(spool):
     assert run_of(spool, epoch) == (1, 3)
 
 
+def test_a_range_lost_to_the_cap_is_not_joined_to_a_corrupt_one():
+    spool = in_memory(cap_bytes=1_200)
+    epoch = fill(spool, 4)
+    spool._db.execute("UPDATE packs SET body = zeroblob(length(body)) WHERE seq = 1")
+    assert wire.peek_lost(held(spool, epoch)[0][1]) == Lost(1, 1, 1, LostReason.CORRUPT)
+    fill(spool, 2)
+    lost = [wire.peek_lost(raw) for _, raw in held(spool, epoch)]
+    assert lost[0] == Lost(1, 1, 1, LostReason.CORRUPT)
+    assert lost[1] is not None
+    assert (lost[1].from_seq, lost[1].reason) == (2, LostReason.CAP)
+    spool.close()
+
+
 def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "spool.db"
     open_spool(path).close()
