@@ -88,14 +88,17 @@ class Alert:
             reopen_window_ms=reopen_window_ms,
         )
 
-    def move(self, trigger: Trigger, facts: Facts, at_ms: int) -> Change:
-        """Make the transition and return it with a snapshot; an illegal one raises and changes nothing."""
+    def move(self, trigger: Trigger, facts: Facts, at_ms: int, *, cause: str = "") -> Change:
+        """Make the transition and return it with a snapshot; an illegal one raises and changes nothing.
+
+        ``cause`` is the finding or value that made it, blank for what a person does.
+        """
         previous = self.state
         transition = step(previous, trigger, facts)
         self.state = transition.target
         self.seq += 1
         self.changed_ms = at_ms
-        return Change(replace(self), transition, previous, facts.actor, facts.reason, at_ms)
+        return Change(replace(self), transition, previous, facts.actor, facts.reason, at_ms, cause)
 
 
 _COLUMNS = tuple(field.name for field in fields(Alert))
@@ -111,3 +114,4 @@ class Change:
     actor: str
     reason: str
     at_ms: int
+    cause: str = ""

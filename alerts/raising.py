@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
-from ulid import ULID
 
 from alerts.alert import LATE, LIMIT_UNVERIFIED, SEVERITIES, Alert, Change
 from alerts.errors import StaleAlert
+from alerts.identity import alert_id_of
 from alerts.states import CLEAR_FOR_MS, MINUTE_MS, REOPEN_WINDOW_MS, Facts, State, Trigger, allows
 from alerts.tables import OPEN_STATES
 from alerts.tables import alerts as alerts_table
@@ -262,7 +262,9 @@ class _Ledger:
         facts = alert.facts(certainty=finding.certainty, reason=f"record {finding.record_id}")
         if allows(alert.state, Trigger.REFUTE, facts):
             self._touch(alert, finding)
-            self.changes.append(alert.move(Trigger.REFUTE, facts, self.at_ms))
+            self.changes.append(
+                alert.move(Trigger.REFUTE, facts, self.at_ms, cause=finding.finding_id)
+            )
 
     def _closed(self, key: str, finding: Finding) -> Alert | None:
         """Return the closed alert that the breach belongs to: one that it reopens, or one whose time it falls into."""
@@ -290,7 +292,7 @@ class _Ledger:
 
     def _new(self, key: str, finding: Finding) -> Alert:
         alert = Alert(
-            alert_id=str(ULID()),
+            alert_id=alert_id_of(finding),
             dedup_key=key,
             kind="limit" if finding.kind == "reading" else "test",
             rule_id=finding.rule_id,
@@ -340,7 +342,8 @@ class _Ledger:
         if since is not None and finding.t_ms >= since and (reopens or alert.state in OPEN_STATES):
             alert.below_since_ms = alert.recovered_ms = None
         if reopens:
-            self.changes.append(alert.move(Trigger.REOPEN, reopening, self.at_ms))
+            change = alert.move(Trigger.REOPEN, reopening, self.at_ms, cause=finding.finding_id)
+            self.changes.append(change)
         else:
             self._move_on(alert, finding, graver=rank > before)
 
@@ -356,7 +359,7 @@ class _Ledger:
             trigger = Trigger.RAISE_SEVERITY
         else:
             return
-        self.changes.append(alert.move(trigger, facts, self.at_ms))
+        self.changes.append(alert.move(trigger, facts, self.at_ms, cause=finding.finding_id))
 
     def _on_value(self, observation: Observation) -> None:
         """Follow one good value of a series: begin, extend or break the run of values past the recovery threshold."""
@@ -378,7 +381,7 @@ class _Ledger:
             alert.recovered_ms = t_ms
             facts = alert.facts(clear_for_ms=self.timing.clear_for_ms)
             if allows(alert.state, Trigger.CLEAR, facts):
-                self.changes.append(alert.move(Trigger.CLEAR, facts, self.at_ms))
+                self.changes.append(alert.move(Trigger.CLEAR, facts, self.at_ms, cause=str(t_ms)))
 
     def _touch(self, alert: Alert, finding: Finding) -> None:
         self.touched[alert.alert_id] = alert

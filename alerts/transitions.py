@@ -10,6 +10,7 @@ from ulid import ULID
 
 from alerts import outbox
 from alerts.chain import GENESIS, LogRow
+from alerts.identity import event_id_of, person_event_id
 from alerts.payload import Occasion, Place, body
 from alerts.tables import alert_transitions, settings
 from drivers.indicators import catalogue
@@ -53,9 +54,11 @@ def record(connection: sa.Connection, changes: Sequence[Change], names: Names) -
         where = (alert.station, alert.plot_id)
         if where not in places:
             places[where] = _place(connection, alert)
-        occasion = Occasion(
-            str(ULID()), change.transition.event, change.previous, change.reason, change.at_ms
+        event = change.transition.event
+        event_id = (
+            event_id_of(alert.alert_id, event, change.cause) if change.cause else person_event_id()
         )
+        occasion = Occasion(event_id, event, change.previous, change.reason, change.at_ms)
         content = body(
             alert,
             occasion,

@@ -510,3 +510,47 @@ def test_incarnation_is_made_once(
     judge(raiser, [finding()])
     judge(raiser, [finding(device=f"plot{n}/{endpoint}") for n in range(3)])
     assert len({event["data"]["incarnation"] for event in bodies(operational)}) == 1
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_what_is_judged_again_after_a_restore_bears_the_same_names(
+    operational: Operational, judge: Judge, finding: Make
+) -> None:
+    """A restored server knows nothing of the alert; the edge sends the packs again, in other groups."""
+    first, again, graver = (
+        finding(),
+        finding(t_ms=NOON_MS + 1000, value=9.2),
+        finding(t_ms=NOON_MS + 2000, value=9.9, severity="critical"),
+    )
+    judge(AlertRaiser(), [first])
+    judge(AlertRaiser(), [again])
+    judge(AlertRaiser(), [graver])
+    before = webhook_ids(operational)
+    assert len(before) == 2
+    with operational.write() as connection:
+        for table in (outbox, alert_transitions, alerts, findings):
+            connection.execute(sa.delete(table))
+    judge(AlertRaiser(), [first, again, graver])
+    assert webhook_ids(operational) == before
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_what_people_do_is_a_new_event_each_time(
+    operational: Operational, judge: Judge, finding: Make
+) -> None:
+    """After a restore a person acts again, and otherwise: that must not look like what was told before."""
+    item = finding()
+    told_before: set[str] = set()
+    for _ in range(2):
+        judge(AlertRaiser(), [item])
+        acknowledge(operational, only(operational).alert_id, "li", at_ms=NOON_MS)
+        told_before |= set(webhook_ids(operational))
+        with operational.write() as connection:
+            for table in (outbox, alert_transitions, alerts, findings):
+                connection.execute(sa.delete(table))
+    assert len(told_before) == 3
+
+
+def webhook_ids(operational: Operational) -> list[str]:
+    with operational.read() as connection:
+        return list(connection.scalars(sa.select(outbox.c.webhook_id).order_by(outbox.c.id)))
