@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import edge, judge, latency, link
+from bench import edge, judge, latency, link, outage
 from bench.machine import load, machine
 from bench.processes import BenchError
 
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[..., dict[str, object]]] = {
     "judge": judge.measure,
     "edge": edge.measure,
     "latency": latency.measure,
+    "outage": outage.measure,
 }
 
 
