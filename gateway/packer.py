@@ -3,12 +3,16 @@
 Each lane has a queue, an open pack and one task, so that a test never waits behind readings. While one commit is being
 written to disk the next packs gather, and go together: at rest a pack is committed at once when it closes, under load
 one fsync carries many. A full queue makes ``put`` wait, which slows the polls.
+
+While the spool cannot be written at all, polling goes on: packs wait in memory, and beyond ``MEMORY_BYTES`` the oldest
+packs of readings are dropped. The first commit that succeeds again begins with a ``lost`` pack for them. A test is
+never dropped: its instrument has no acknowledgement yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -16,7 +20,8 @@ import structlog
 
 from drivers.records import Reading, TestRecord
 from gateway import wire
-from gateway.wire import ClockTrust, Lane
+from gateway.spool_file import SpoolBlockedError
+from gateway.wire import ClockTrust, Lane, Lost, LostReason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -25,35 +30,15 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.1
 QUEUE_BATCHES = 256  # what waits while a commit is on its way; a batch is one poll of one device
-CLOCK_SET_AFTER_MS = 1_704_067_200_000  # 2024-01-01: a board without battery starts long before
-SYNC_WITHIN_MS = 5_000
+COMMIT_BYTES = 1024 * 1024  # of bodies in one commit: what the spool's log must have room for
+MEMORY_BYTES = 2 * 1024 * 1024  # of bodies that wait while the spool cannot be written
+TRY_AGAIN_S = 1.0
 LARGEST_RECORD = wire.MAX_BODY_BYTES - 64  # a body of one record has this much around it at most
 
 log = structlog.get_logger()
 
 PackItem = tuple[Lane, bytes, int]
 R = TypeVar("R", Reading, TestRecord)
-
-
-def clock_trust(wall_ms: int, offset_ms: int | None) -> ClockTrust:
-    """Say how far the agent's clock can be trusted.
-
-    ``offset_ms`` is the server's clock minus ours from the last receipt. ``unset`` before 2024, ``sync`` when the
-    server agrees within 5 s, ``free`` when it does not or has not been heard in this run. The kernel's word on NTP
-    is not asked: it differs by daemon, while the server's clock is the one that times are compared with in the end.
-
-    >>> (
-    ...     clock_trust(1_763_900_000_000, 120),
-    ...     clock_trust(1_763_900_000_000, None),
-    ...     clock_trust(86_400_000, 120),
-    ... )
-    (<ClockTrust.SYNC: 'sync'>, <ClockTrust.FREE: 'free'>, <ClockTrust.UNSET: 'unset'>)
-    """
-    if wall_ms < CLOCK_SET_AFTER_MS:
-        return ClockTrust.UNSET
-    if offset_ms is None or abs(offset_ms) > SYNC_WITHIN_MS:
-        return ClockTrust.FREE
-    return ClockTrust.SYNC
 
 
 def size_of_reading(reading: Reading) -> int:
@@ -124,11 +109,25 @@ class Counts:
     refused: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Records handed over since the start, and those of them dropped before the spool had them.
+
+    One object, replaced as a whole, so that another thread reads both numbers of one moment.
+    """
+
+    taken: int = 0
+    dropped: int = 0
+
+
 @dataclass(slots=True)
 class _Waiting:
     """Packs and events that the next commit settles; kept until it has succeeded."""
 
     packs: list[PackItem] = field(default_factory=list)
+    bytes: int = 0
+    dropped: int = 0
+    """Records that no ``lost`` pack stands for yet."""
     events: list[asyncio.Event] = field(default_factory=list)
 
 
@@ -157,12 +156,13 @@ class LanePacker(Generic[R]):
         self._arrived = asyncio.Event()
         self._stopping = False
         self._waiting = _Waiting()
+        self._try_at: float | None = None  # when to commit again after the spool was blocked
         self.counts = Counts()
+        self.tally = Tally()
 
     async def put(self, records: Sequence[R]) -> None:
         """Hand over ``records``; waits while the queue is full."""
-        await self._queue.put(_Batch(records))
-        self._arrived.set()
+        await self._hand_over(_Batch(records))
 
     async def put_durable(self, record: R) -> bool:
         """Hand over ``record`` and return True when it is on disk; False for one that no pack can hold."""
@@ -178,10 +178,15 @@ class LanePacker(Generic[R]):
             )
             return False
         on_disk = asyncio.Event()
-        await self._queue.put(_Batch((record,), on_disk))
-        self._arrived.set()
+        await self._hand_over(_Batch((record,), on_disk))
         await on_disk.wait()
         return True
+
+    async def _hand_over(self, batch: _Batch[R]) -> None:
+        await self._queue.put(batch)
+        # No turn of the loop in between: nobody sees the batch before it is counted.
+        self.tally = replace(self.tally, taken=self.tally.taken + len(batch.records))
+        self._arrived.set()
 
     def stop(self) -> None:
         """Make ``run`` commit all it has and return; nothing may be put after this."""
@@ -196,19 +201,24 @@ class LanePacker(Generic[R]):
             self._fill()
             for records in self._open.take(self._clock.monotonic(), everything=stopping):
                 self._close(records)
-            if self._waiting.packs:
+            if stopping or self._try_at is None or self._try_at <= self._clock.monotonic():
                 await self._write()
-            self._release()
+            if not self._waiting.packs:
+                self._release()
             if stopping and self._queue.empty():
+                if self._waiting.packs:
+                    lost = sum(count for _, _, count in self._waiting.packs)
+                    log.error("records_lost_at_the_end", lane=self._lane, records=lost)
                 return
 
     async def _wait(self) -> None:
-        """Until a batch arrives, the open pack is due or the end is asked for."""
-        if not self._queue.empty() or self._waiting.packs or self._stopping:
+        """Until a batch arrives, the open pack is due, a commit is to be tried again or the end is asked for."""
+        blocked = self._try_at is not None
+        if not self._queue.empty() or self._stopping or (self._waiting.packs and not blocked):
             return
         self._arrived.clear()
-        due = self._open.closes_at
-        wait_s = None if due is None else max(0.0, due - self._clock.monotonic())
+        due = [at for at in (self._open.closes_at, self._try_at) if at is not None]
+        wait_s = max(0.0, min(due) - self._clock.monotonic()) if due else None
         try:
             async with asyncio.timeout(wait_s):
                 await self._arrived.wait()
@@ -226,14 +236,53 @@ class LanePacker(Generic[R]):
                 self._waiting.events.append(batch.on_disk)
 
     def _close(self, records: list[R]) -> None:
-        self._waiting.packs.append((self._lane, self._encode(records, self._trust()), len(records)))
+        body = self._encode(records, self._trust())
+        self._waiting.packs.append((self._lane, body, len(records)))
+        self._waiting.bytes += len(body)
 
     async def _write(self) -> None:
-        packs = self._waiting.packs
-        await self._commit(packs)
-        self.counts.packs += len(packs)
-        self.counts.records += sum(count for _, _, count in packs)
-        self._waiting.packs = []
+        """Commit what waits, a megabyte at a time; keep it when the spool is blocked."""
+        while self._waiting.packs:
+            packs: list[PackItem] = self._next_commit()
+            try:
+                await self._commit([*self._lost_pack(), *packs])
+            except SpoolBlockedError as exc:
+                self._blocked(exc)
+                return
+            self.counts.packs += len(packs)
+            self.counts.records += sum(count for _, _, count in packs)
+            del self._waiting.packs[: len(packs)]
+            self._waiting.bytes -= sum(len(body) for _, body, _ in packs)
+            self._waiting.dropped = 0
+            if self._try_at is not None:
+                self._try_at = None
+                log.info("spool_written_again", lane=self._lane)
+
+    def _next_commit(self) -> list[PackItem]:
+        size = 0
+        for number, (_, body, _) in enumerate(self._waiting.packs):
+            size += len(body)
+            if number and size > COMMIT_BYTES:
+                return self._waiting.packs[:number]
+        return list(self._waiting.packs)
+
+    def _lost_pack(self) -> list[PackItem]:
+        """What stands for the records that were dropped; the spool gives it its number."""
+        dropped = self._waiting.dropped
+        if not dropped:
+            return []
+        return [(self._lane, wire.encode_lost(Lost(1, 1, dropped, LostReason.CAP)), dropped)]
+
+    def _blocked(self, exc: SpoolBlockedError) -> None:
+        if self._try_at is None:
+            log.error("spool_blocked", lane=self._lane, error=str(exc))
+        self._try_at = self._clock.monotonic() + TRY_AGAIN_S
+        # Tests wait as long as it takes: their instruments do not go on without an acknowledgement.
+        while self._lane is Lane.READINGS and self._waiting.bytes > MEMORY_BYTES:
+            _, body, records = self._waiting.packs.pop(0)
+            self._waiting.bytes -= len(body)
+            self._waiting.dropped += records
+            self.tally = replace(self.tally, dropped=self.tally.dropped + records)
 
     def _release(self) -> None:
         """Tell those who wait, once no record of theirs is still in the open pack."""
@@ -275,6 +324,10 @@ class Packer:
             trust=trust,
             clock=clock,
         )
+
+    def tallies(self) -> dict[Lane, Tally]:
+        """Return what each lane was handed and dropped; any thread may ask."""
+        return {Lane.READINGS: self.readings.tally, Lane.TESTS: self.tests.tally}
 
     def stop(self) -> None:
         """Make both lanes commit all they have and end."""

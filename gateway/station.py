@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import structlog
 from ulid import ULID
 
 from gateway import keys
+from gateway.agent_status import LaneBalance
 from gateway.link import Facts, Link
-from gateway.spool import Spool
+from gateway.reserve import free_bytes
+from gateway.spool import Spool, SpoolBlockedError, SpoolGoneError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from gateway.link import Send
-    from gateway.packer import PackItem
+    from gateway.packer import PackItem, Tally
     from gateway.schedule import Clock
-    from gateway.wire import DeviceSeen, Receipt
+    from gateway.wire import DeviceSeen, Lane, Receipt
+
+log = structlog.get_logger()
+
+ASK_AGAIN_S = 1.0
 
 T = TypeVar("T")
 
@@ -37,6 +43,8 @@ class StationState:
     last_receipt_ms: int | None
     clock_offset_ms: int | None
     alarms: tuple[str, ...]
+    receipts: int = 0
+    server_says: str | None = None
 
 
 class StationAgent:
@@ -57,9 +65,14 @@ class StationAgent:
     ) -> None:
         self.code = code
         self.will = link.will
+        self.public_key = link.public_key
         self.wake = asyncio.Event()
         self.receipted = asyncio.Event()
-        self.clock_offset_ms: int | None = None
+        self.server_clock = link.server_clock
+        self.more_alarms: Callable[[], Iterable[str]] = tuple
+        self.gone: SpoolGoneError | None = None
+        """Why the spool will never be written again; nothing more is taken or sent."""
+        self.on_gone: Callable[[], None] = _nothing
         self._spool = spool
         self._link = link
         self._worker = worker
@@ -108,8 +121,15 @@ class StationAgent:
         return cls(code, spool, link, worker, directory, seen, clock)
 
     async def append(self, items: Sequence[PackItem]) -> None:
-        """Put packs into the spool in one commit; they are on disk on return."""
-        await self._run(self._spool.append_many, items, self._clock.wall_ms())
+        """Put packs into the spool in one commit; they are on disk on return.
+
+        Raises SpoolBlockedError when they are not, and all must be handed over again.
+        """
+        try:
+            await self._run(self._spool.append_many, items, self._clock.wall_ms())
+        except SpoolGoneError as exc:
+            self._end(exc)
+            raise SpoolBlockedError(str(exc)) from exc
         self.wake.set()
 
     async def connected(self) -> None:
@@ -124,10 +144,22 @@ class StationAgent:
     async def receipt(self, receipt: Receipt) -> None:
         """Take one receipt."""
         now, wall_ms = self._clock.monotonic(), self._clock.wall_ms()
-        await self._run(self._link.receipt, receipt, now, wall_ms)
-        self.clock_offset_ms = self._link.clock_offset_ms
+        try:
+            await self._run(self._link.receipt, receipt, now, wall_ms)
+        except SpoolBlockedError as exc:  # the server says it again
+            log.debug("receipt_not_noted", station=self.code, error=str(exc))
+        except SpoolGoneError as exc:
+            self._end(exc)
+        for remark in self._link.take_remarks():
+            say = log.warning if remark.warning else log.info
+            say(remark.event, station=self.code, **remark.fields)
         self.receipted.set()
         self.wake.set()
+
+    @property
+    def clock_offset_ms(self) -> int | None:
+        """The server's clock minus ours at this moment; None before the first receipt."""
+        return self.server_clock.offset_ms(self._clock.wall_ms(), self._clock.monotonic())
 
     async def outgoing(self) -> tuple[list[Send], float | None]:
         """Return what to publish now, and the seconds after which to ask again without a ``wake``."""
@@ -138,30 +170,72 @@ class StationAgent:
             sends = self._link.outgoing(now, self._clock.wall_ms(), self._facts(seen))
             return sends, self._link.next_wakeup(now)
 
-        return await self._run(ask)
+        try:
+            return await self._run(ask)
+        except SpoolBlockedError as exc:
+            log.debug("nothing_to_send_now", station=self.code, error=str(exc))
+            return [], ASK_AGAIN_S
+        except SpoolGoneError as exc:
+            self._end(exc)
+            return [], None
 
     async def goodbye(self) -> Send:
         """Return the status that ends a session in an orderly way."""
         seen = self._seen()
 
         def ask() -> Send:
-            return self._link.goodbye(self._clock.wall_ms(), self._facts(seen))
+            now = self._clock.monotonic()
+            return self._link.goodbye(now, self._clock.wall_ms(), self._facts(seen))
 
         return await self._run(ask)
 
     async def state(self) -> StationState:
         """Return queue, receipts and alarms as they are now."""
+        more = tuple(self.more_alarms())
 
         def ask() -> StationState:
+            now = self._clock.monotonic()
             return StationState(
                 queue=self._spool.queue_length(),
                 oldest_unreceipted_ms=self._spool.oldest_unreceipted_ms(),
                 last_receipt_ms=self._link.last_receipt_ms,
-                clock_offset_ms=self._link.clock_offset_ms,
-                alarms=tuple(sorted(self._spool.alarms)),
+                clock_offset_ms=self.clock_offset_ms,
+                alarms=tuple(sorted(self._link.alarms(now, self._clock.wall_ms()).union(more))),
+                receipts=self._link.receipts,
+                server_says=self._link.server_says,
             )
 
         return await self._run(ask)
+
+    async def counts(self, handed_over: Callable[[], dict[Lane, Tally]]) -> dict[Lane, LaneBalance]:
+        """Return where every record since the start is, by lane, all at one moment.
+
+        ``handed_over`` is asked on the spool's thread, where no commit is half done.
+        """
+
+        def ask() -> dict[Lane, LaneBalance]:
+            tallies, lanes = handed_over(), {}
+            for lane, held in self._spool.counts().items():
+                tally = tallies[lane]
+                lost = {reason.value: records for reason, records in held.lost.items()}
+                lanes[lane] = LaneBalance(
+                    taken=tally.taken,
+                    queued_at_start=held.queued_at_start,
+                    receipted=held.receipted,
+                    reopened=held.reopened,
+                    lost={"cap": 0, "corrupt": 0, **lost, "memory": tally.dropped},
+                    queued=held.queued,
+                    packing=tally.taken - tally.dropped - held.taken,
+                )
+            return lanes
+
+        return await self._run(ask)
+
+    def _end(self, exc: SpoolGoneError) -> None:
+        if self.gone is None:
+            self.gone = exc
+            log.error("spool_gone", station=self.code, error=str(exc))
+            self.on_gone()
 
     async def close(self) -> None:
         """Close the spool and end the thread."""
@@ -174,16 +248,13 @@ class StationAgent:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call, *args)
 
     def _facts(self, seen: list[DeviceSeen]) -> Facts:
-        return Facts(devices=seen, disk_free=_disk_free(self._directory))
+        return Facts(
+            devices=seen, disk_free=free_bytes(self._directory), alarms=list(self.more_alarms())
+        )
 
 
-def _disk_free(directory: Path) -> int | None:
-    """Bytes that an ordinary user may still write beside ``directory``; None when the system does not say."""
-    try:
-        answer = os.statvfs(directory)
-    except OSError:
-        return None
-    return answer.f_bavail * answer.f_frsize
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _new_id() -> str:

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from drivers.records import Reading, TestRecord
 from gateway import wire
 from gateway.packer import (
+    COMMIT_BYTES,
     LARGEST_RECORD,
+    MEMORY_BYTES,
     QUEUE_BATCHES,
     OpenPack,
     Packer,
     PackItem,
-    clock_trust,
+    Tally,
     size_of_reading,
     size_of_test,
 )
 from gateway.schedule import Clock
+from gateway.spool_file import SpoolBlockedError
 from gateway.wire import ClockTrust, Lane
 
 if TYPE_CHECKING:
@@ -90,14 +93,6 @@ def test_the_size_of_a_reading_is_never_too_small(readings: list[Reading]) -> No
     assert len(wire.encode_readings(readings)) <= sum(map(size_of_reading, readings)) + 64
 
 
-def test_clock_trust() -> None:
-    now_ms = 1_763_900_000_000
-    assert clock_trust(0, None) is ClockTrust.UNSET
-    assert clock_trust(now_ms, None) is ClockTrust.FREE
-    assert clock_trust(now_ms, -4_999) is ClockTrust.SYNC
-    assert clock_trust(now_ms, 5_001) is ClockTrust.FREE
-
-
 class Disk:
     """Keeps what is committed; can be slow or fail."""
 
@@ -107,12 +102,17 @@ class Disk:
         self.open.set()
         self.started = asyncio.Event()
         self.fail = 0
+        self.blocked = False
+        self.refusals = asyncio.Queue[int]()
 
     async def commit(self, items: Sequence[PackItem]) -> None:
         self.started.set()
         if self.fail:
             self.fail -= 1
             raise OSError("disk full")
+        if self.blocked:
+            self.refusals.put_nowait(len(items))
+            raise SpoolBlockedError("no space")
         await self.open.wait()
         self.commits.append(list(items))
 
@@ -247,3 +247,78 @@ async def test_a_record_that_no_pack_can_hold_is_refused_and_the_next_goes_on() 
     assert packer.tests.counts.refused == 1
     assert [t.record_id for body in disk.bodies for t in body.tests or ()] == ["large"]
     assert len(disk.commits[0][0][1]) <= wire.MAX_BODY_BYTES
+
+
+# ---- while the spool cannot be written
+
+
+class Quick(Clock):
+    """Monotonic time that passes a thousand times faster."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 1000
+
+
+def quick_packer(disk: Disk) -> Packer:
+    return Packer(disk.commit, trust=lambda: ClockTrust.SYNC, clock=Quick())
+
+
+async def test_polls_go_on_while_the_spool_is_blocked_and_what_is_dropped_is_booked() -> None:
+    disk = Disk()
+    disk.blocked = True
+    packer = quick_packer(disk)
+    lane = packer.readings
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(lane.run())
+        number = 0
+        while lane.tally.dropped < 20_000:  # each put returns: no poll waits for the disk
+            await lane.put([reading(n, device="a/device") for n in range(number, number + 500)])
+            number += 500
+        assert lane._waiting.bytes <= MEMORY_BYTES + 256 * 500 * 120
+        assert lane.tally.taken == number
+        disk.blocked = False
+        packer.stop()
+    dropped = lane.tally.dropped
+    lost = disk.bodies[0].lost
+    assert lost is not None
+    assert (lost.readings, lost.reason) == (dropped, wire.LostReason.CAP)
+    assert [body.lost for body in disk.bodies[1:]] == [None] * (len(disk.bodies) - 1)
+    assert disk.values == [float(n) for n in range(dropped, number)]  # the newest are kept
+    assert lane.tally == Tally(taken=number, dropped=dropped)
+    assert lane.counts.records == number - dropped
+    assert (
+        max(sum(len(raw) for _, raw, _ in commit) for commit in disk.commits) <= COMMIT_BYTES + 200
+    )
+
+
+async def test_a_test_is_never_dropped_and_not_acknowledged_before_it_is_on_disk() -> None:
+    disk = Disk()
+    disk.blocked = True
+    packer = quick_packer(disk)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(packer.tests.run())
+        waiting = [
+            group.create_task(packer.tests.put_durable(record(f"t{n}", raw="A" * 60_000)))
+            for n in range(60)
+        ]
+        for _ in range(3):
+            await disk.refusals.get()
+        assert not any(task.done() for task in waiting)
+        disk.blocked = False
+        assert all([await task for task in waiting])
+        packer.tests.stop()
+    assert [t.record_id for body in disk.bodies for t in body.tests or ()] == [
+        f"t{n}" for n in range(60)
+    ]
+    assert packer.tests.tally == Tally(taken=60)
+
+
+async def test_an_end_while_the_spool_is_blocked_ends() -> None:
+    disk = Disk()
+    disk.blocked = True
+    packer = new_packer(disk)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(packer.readings.run())
+        await packer.readings.put([reading(1)])
+        packer.stop()
+    assert disk.commits == []
