@@ -15,23 +15,27 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import agent_status
-from gateway.agent_status import AgentStatus, StationStatus
+from gateway.agent_status import AgentStatus, PollCounts, StationStatus
 from gateway.bus import DeviceBook, Member, group_by_bus, listen_bus, poll_bus
+from gateway.clock import clock_trust
 from gateway.errors import DataDirBusyError
-from gateway.packer import Packer, clock_trust
+from gateway.packer import Packer
 from gateway.schedule import Clock
 from gateway.station import StationAgent
 from gateway.supervise import Crashes, supervise
 from gateway.uplink import Uplink
+from gateway.wall_watch import WallWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
     from gateway import config
     from gateway.wire import ClockTrust
 
 LOCK_FILE = "agent.lock"
+# Whose line in the log has more to say; the uplink's alarms have lines of their own as well.
+SAID_BY_THE_SPOOL = {"disk_full", "spool_corrupt"}
 # The end takes less than 10 s in all: what is not done in its time is cancelled, the spool has the rest.
 CANCEL_AGAIN_S = 0.5
 STOP_PACKERS_S = 2.0
@@ -49,13 +53,16 @@ class _Station:
     packer: Packer
     uplink: Uplink
     devices: tuple[config.Device, ...]
+    alarms: _Alarms
 
     def members(self) -> list[Member]:
         return [Member(d.driver, d.config, self.packer, self.book) for d in self.devices]
 
     async def status(self) -> StationStatus:
         state = await self.agent.state()
+        balances = await self.agent.counts(self.packer.tallies)
         lanes = (self.packer.readings, self.packer.tests)
+        self.alarms.now(set(state.alarms) - self.uplink.alarms - SAID_BY_THE_SPOOL)
         return StationStatus(
             code=self.agent.code,
             connected=self.uplink.connected,
@@ -66,8 +73,33 @@ class _Station:
             alarms=list(state.alarms),
             devices=self.book.seen(),
             records=sum(lane.counts.records for lane in lanes),
+            receipts=state.receipts,
             garbage_receipts=self.uplink.garbage_receipts,
+            connections=self.uplink.connections,
+            server_says=state.server_says,
+            certificates=self.uplink.certificates,
+            lanes={lane.value: balance for lane, balance in balances.items()},
+            polls={
+                path: PollCounts(answered=p.answered, failed=p.failed, missed=p.missed)
+                for path, p in self.book.polls.items()
+            },
         )
+
+
+class _Alarms:
+    """The alarms of one station; says in the log when one comes and when it goes."""
+
+    def __init__(self, station: str) -> None:
+        self._station = station
+        self._standing: frozenset[str] = frozenset()
+
+    def now(self, alarms: Iterable[str]) -> None:
+        """Take the alarms that stand at this moment."""
+        before, self._standing = self._standing, frozenset(alarms)
+        for alarm in sorted(self._standing - before):
+            log.warning("alarm_raised", station=self._station, alarm=alarm)
+        for alarm in sorted(before - self._standing):
+            log.info("alarm_cleared", station=self._station, alarm=alarm)
 
 
 def version() -> str:
@@ -76,6 +108,10 @@ def version() -> str:
         return importlib.metadata.version("agrigate")
     except importlib.metadata.PackageNotFoundError:
         return "source"
+
+
+def _alarms_of(uplink: Uplink) -> Iterable[str]:
+    return uplink.alarms
 
 
 @contextmanager
@@ -106,12 +142,13 @@ async def run(
 ) -> None:
     """Run the agent until ``stop`` is set, then end in less than 10 s.
 
-    Raises DataDirBusyError and spool.SpoolError at the start; what goes wrong later is restarted.
+    Raises DataDirBusyError, MetricsPortError and spool.SpoolError at the start; what goes wrong later is restarted.
     """
     agent = _Agent(edge, clock or Clock(), rng or random.Random())  # noqa: S311 - jitter, no secret
     with only_agent(edge.data_dir):
         async with AsyncExitStack() as opened:
             await agent.open(opened)
+            await agent.serve_metrics(opened)
             await agent.run(stop)
 
 
@@ -120,11 +157,12 @@ class _Agent:
 
     def __init__(self, edge: config.EdgeConfig, clock: Clock, rng: random.Random) -> None:
         self._edge = edge
-        self._clock = clock
+        self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+        self._watch = WallWatch(clock, self._clock_stepped)
+        self._clock = self._watch.watched()
         self._rng = rng
         self._version = version()
         self._crashes = Crashes()
-        self._changed = asyncio.Event()
         self._stations: list[_Station] = []
         self._running = True
 
@@ -151,18 +189,38 @@ class _Agent:
             )
             uplink = Uplink(
                 agent,
-                self._edge.broker,
+                configured.broker,
                 clock=self._clock,
                 rng=self._rng,
                 on_change=self._changed.set,
             )
-            self._stations.append(_Station(agent, book, packer, uplink, configured.devices))
+            agent.more_alarms = functools.partial(_alarms_of, uplink)
+            self._stations.append(
+                _Station(agent, book, packer, uplink, configured.devices, _Alarms(configured.code))
+            )
+
+    def _clock_stepped(self) -> None:
+        self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def serve_metrics(self, opened: AsyncExitStack) -> None:
+        """Open the metrics port when one is configured; ``opened`` closes it."""
+        if self._edge.metrics_port:
+            from gateway import edge_metrics  # noqa: PLC0415 - memory that most agents never need
+
+            await opened.enter_async_context(
+                edge_metrics.served(self._edge.metrics_port, self._status)
+            )
 
     def _trust(self, agent: StationAgent) -> ClockTrust:
-        return clock_trust(self._clock.wall_ms(), agent.clock_offset_ms)
+        # The step first: a step after the offset was taken must not pass for an old agreement.
+        offset_ms = agent.clock_offset_ms
+        stepped = self._watch.just_stepped()
+        return clock_trust(self._clock.wall_ms(), offset_ms, stepped=stepped)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run all tasks; end them in the order in which records flow."""
+        """Run all tasks; end them in the order in which records flow. A spool that is gone ends it, and is raised."""
+        for station in self._stations:
+            station.agent.on_gone = stop.set
         async with asyncio.TaskGroup() as group:
             writer = self._start(group, "status", self._keep_status)
             uplinks = [
@@ -193,6 +251,9 @@ class _Agent:
         self._running = False
         agent_status.write(self._edge.data_dir, await self._status())
         log.info("agent_stopped")
+        for station in self._stations:
+            if station.agent.gone is not None:
+                raise station.agent.gone
 
     def _start(
         self, group: asyncio.TaskGroup, name: str, work: Callable[[], Awaitable[None]]
@@ -221,6 +282,8 @@ class _Agent:
         return AgentStatus(
             pid=os.getpid(),
             at_ms=self._clock.wall_ms(),
+            at_up_ms=round(self._clock.monotonic() * 1000),
+            boot=agent_status.boot_id(),
             running=self._running,
             version=self._version,
             stations=[await station.status() for station in self._stations],

@@ -35,14 +35,25 @@ OPEN_AFTER_S = (
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class Polls:
+    """What became of a device's polls since the start; ``missed`` were due while the bus was busy."""
+
+    answered: int = 0
+    failed: int = 0
+    missed: int = 0
+
+
 class DeviceBook:
-    """When each device of a station last answered, and whether it answers now."""
+    """When each device of a station last answered, whether it answers now, and its polls."""
 
     def __init__(self, station: str, paths: Iterable[str], on_change: Callable[[], None]) -> None:
         self._station = station
         self._on_change = on_change
         self._seen = {path: DeviceSeen(path, None, ok=False) for path in paths}
         self._failing: set[str] = set()
+        self.polls: dict[str, Polls] = {}
+        """By path, for the devices that are polled."""
 
     def seen(self) -> list[DeviceSeen]:
         """Return every device in the order of the configuration."""
@@ -95,6 +106,8 @@ async def poll_bus(members: Sequence[Member], *, clock: Clock, rng: random.Rando
     schedule = BusSchedule(
         [(member, member.device.poll_interval_s) for member in members], clock.monotonic(), rng
     )
+    for member in members:
+        member.book.polls.setdefault(member.device.path, Polls())
     try:
         while True:
             slot = schedule.next()
@@ -111,17 +124,22 @@ async def _poll(
     session: PolledSession, schedule: BusSchedule[Member], slot: Slot[Member], clock: Clock
 ) -> None:
     member = slot.device
+    polls = member.book.polls[member.device.path]
     try:
         async with asyncio.timeout(POLL_AT_MOST_S):
             raws = await session.poll(member.device)
     except (LinkError, FrameError, DeviceError, TimeoutError) as exc:
+        polls.failed += 1
         schedule.failed(slot, clock.monotonic())
         member.book.failed(member.device.path, str(exc) or type(exc).__name__)
         return
     member.book.answered(member.device.path, clock.wall_ms())
     if raws:
         await member.packer.readings.put([raw.reading for raw in raws])
+    polls.answered += 1
+    missed_before = slot.ticks.missed
     schedule.answered(slot, clock.monotonic())
+    polls.missed += slot.ticks.missed - missed_before
 
 
 async def listen_bus(member: Member, *, clock: Clock, rng: random.Random) -> None:

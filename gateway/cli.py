@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -64,8 +65,13 @@ def edge(context: click.Context, file: Path, *, check: bool, read_once: bool) ->
 
 @edge.command()
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="As for the agent.")
+@click.option(
+    "--lang",
+    type=click.Choice(["zh", "en"]),
+    help="Language of the text; default: what LANG asks for.",
+)
 @click.pass_context
-def status(context: click.Context, file: Path | None) -> None:
+def status(context: click.Context, file: Path | None, lang: agent_status.Lang | None) -> None:
     """Show queue, last receipt and devices of the agent on this machine; exit 0 when all is well."""
     try:
         directory = config.data_dir(file or context.obj)
@@ -75,7 +81,12 @@ def status(context: click.Context, file: Path | None) -> None:
     except NoStatusError as exc:
         _fail(f"{agent_status.CROSS} {exc}", EXIT_NOT_WELL)
     alive = agent_status.is_alive(last.pid)
-    text, well = agent_status.render(last, Clock().wall_ms(), alive=alive)
+    text, well = agent_status.render(
+        last,
+        agent_status.age_ms(last, Clock()),
+        alive=alive,
+        lang=lang or agent_status.language(os.environ),
+    )
     click.echo(text)
     sys.exit(0 if well else EXIT_NOT_WELL)
 
@@ -90,9 +101,12 @@ async def _run(configured: config.EdgeConfig) -> None:
 
 def _load(file: Path) -> config.EdgeConfig:
     try:
-        return config.load(file)
+        configured = config.load(file)
     except ConfigError as exc:
         _fail("\n".join(exc.faults), EXIT_CONFIG)
+    for warning in configured.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return configured
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -20,3 +20,7 @@ class DataDirBusyError(AgentError):
 
 class NoStatusError(AgentError):
     """The status file is missing or cannot be read."""
+
+
+class MetricsPortError(AgentError):
+    """The metrics port cannot be opened."""

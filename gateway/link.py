@@ -11,7 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ulid import ULID
+
 from gateway import wire
+from gateway.clock import ServerClock, clock_alarms
 from gateway.wire import Lane, ReceiptState
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.spool import Epoch, Spool
 
 WINDOW_PACKS = 32
+WINDOW_LEAST_PACKS = 4
+CROWDED_ROUND_TRIP_S = 0.5  # a receipt that takes longer says that packs queue on the way
 WINDOW_BYTES = 1024 * 1024
 RESEND_FIRST_S = 5.0
 RESEND_MAX_S = 300.0
@@ -31,6 +36,15 @@ STATUS_AT_MOST_EVERY_S = (
 ROUND_TRIP_UNKNOWN_S = 1.0
 PRUNE_EVERY_S = 10.0
 STORE_SILENT_S = 150.0  # two statuses without an answer: the current store is not there any more
+STORE_BORN_AHEAD_MS = (
+    86_400_000  # a server's clock may have been set back a little since it started
+)
+
+STATE_EVENTS = {
+    ReceiptState.OK: "delivering",
+    ReceiptState.PENDING: "key_pending",
+    ReceiptState.HOLD: "server_holds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,15 @@ class Facts:
     devices: list[wire.DeviceSeen] = field(default_factory=list)
     disk_free: int | None = None
     alarms: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that a person should read once: an event for the log, and what varies."""
+
+    event: str
+    warning: bool = False
+    fields: dict[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -70,6 +93,8 @@ class _LaneSender:
         self._highest = 0  # highest seq ever sent in this epoch, for the round trip
         self._flight: deque[_InFlight] = deque()
         self._flight_bytes = 0
+        self._window = WINDOW_PACKS
+        self._shrunk_at = float("-inf")
         self._probing = True
         self._probe_at = 0.0
         self._backoff = RESEND_FIRST_S
@@ -127,7 +152,7 @@ class _LaneSender:
         return sends
 
     def _fill_window(self, epoch: Epoch, now: float, wall_ms: int) -> list[Send]:
-        room = WINDOW_PACKS - len(self._flight)
+        room = self._window - len(self._flight)
         if room <= 0 or self._flight_bytes >= WINDOW_BYTES or self._next > epoch.last:
             return []
         if not self._flight:
@@ -164,14 +189,15 @@ class _LaneSender:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._flight) < WINDOW_PACKS and self._flight_bytes < WINDOW_BYTES
+        return len(self._flight) < self._window and self._flight_bytes < WINDOW_BYTES
 
     # ---- receipts of this lane's epochs
 
-    def moved(self, epoch: str, seq: int, now: float) -> None:
-        """The receipt of ``epoch`` went forward to ``seq``: progress."""
+    def moved(self, epoch: str, seq: int, now: float) -> float | None:
+        """The receipt of ``epoch`` went forward to ``seq``: progress. Return the round trip where it was measured."""
         if epoch != self._epoch:
-            return  # a status answer about another epoch says nothing of where this one stands
+            return None  # a status answer about another epoch says nothing of where this one stands
+        measured = None
         self._probing = False
         self._backoff = RESEND_FIRST_S
         self._progress = now
@@ -179,9 +205,19 @@ class _LaneSender:
             done = self._flight.popleft()
             self._flight_bytes -= done.size
             if done.first_time and done.seq == seq:
-                sample, known = now - done.sent, self._round_trip
-                self._round_trip = sample if known is None else max(sample, known * 0.9)
+                measured, known = now - done.sent, self._round_trip
+                self._round_trip = measured if known is None else max(measured, known * 0.9)
+                self._fit_window(measured, done.sent, now)
         self._next = max(self._next, seq + 1)
+        return measured
+
+    def _fit_window(self, round_trip_s: float, sent: float, now: float) -> None:
+        """Halve the window when packs queue on the way, once for what was sent before; else let it grow by one."""
+        if round_trip_s <= CROWDED_ROUND_TRIP_S:
+            self._window = min(WINDOW_PACKS, self._window + 1)
+        elif sent >= self._shrunk_at:
+            self._window = max(WINDOW_LEAST_PACKS, self._window // 2)
+            self._shrunk_at = now
 
     def refused(self, epoch: str, seq: int, now: float) -> None:
         """A pack beyond ``seq`` + 1 was refused: go back, once per ``seq`` and round trip."""
@@ -230,7 +266,7 @@ class Link:
         self._station = station
         self._spool = spool
         self._session = session
-        self._public_key = public_key
+        self.public_key = public_key
         self._sign = sign
         self._version = version
         self._rng = rng
@@ -243,7 +279,14 @@ class Link:
         self._listed: frozenset[str] = frozenset()  # epochs that the last status named
         self._prune_due = 0.0
         self._heard = 0.0  # when the current store last spoke, or the connection began
-        self.clock_offset_ms: int | None = None
+        self._asked: float | None = (
+            None  # when the status was sent that no receipt has answered yet
+        )
+        self._server_says: ReceiptState | None = None
+        self._remarks: list[Remark] = []
+        self._beyond: set[str] = set()  # epochs of which the server has more than we ever had
+        self.server_clock = ServerClock()
+        self.receipts = 0
         self.last_receipt_ms: int | None = None
         self.will = wire.encode_will(session)
 
@@ -259,10 +302,11 @@ class Link:
     def disconnected(self) -> None:
         """The connection is gone; nothing is sent until the next."""
         self._online = False
+        self._asked = None
 
-    def goodbye(self, wall_ms: int, facts: Facts) -> Send:
+    def goodbye(self, now: float, wall_ms: int, facts: Facts) -> Send:
         """The last word of an orderly stop."""
-        return Send("status", self._status(wall_ms, facts, online=False), retain=True)
+        return Send("status", self._status(now, wall_ms, facts, online=False), retain=True)
 
     def outgoing(self, now: float, wall_ms: int, facts: Facts) -> list[Send]:
         """Return what to publish now, in order."""
@@ -274,10 +318,11 @@ class Link:
         sends = []
         new_epoch = not self._listed.issuperset(self._spool.epochs)
         if new_epoch or (self._status_due_in(now) <= 0):
-            sends.append(Send("status", self._status(wall_ms, facts), retain=True))
+            sends.append(Send("status", self._status(now, wall_ms, facts), retain=True))
             self._listed = frozenset(self._spool.epochs)
             self._status_wanted = False
             self._status_sent = now
+            self._asked = now if self._asked is None else self._asked
             self._status_due = now + STATUS_EVERY_S * self._rng.uniform(0.95, 1.05)
         for sender in self._lanes.values():
             sends += sender.outgoing(now, wall_ms)
@@ -296,7 +341,12 @@ class Link:
         waits += [w for s in self._lanes.values() if (w := s.next_wakeup(now)) is not None]
         return max(0.0, min(waits))
 
-    def _status(self, wall_ms: int, facts: Facts, *, online: bool = True) -> bytes:
+    def alarms(self, now: float, wall_ms: int) -> frozenset[str]:
+        """What is wrong with the spool and the clock; each goes away by itself."""
+        offset_ms = self.server_clock.offset_ms(wall_ms, now)
+        return clock_alarms(wall_ms, offset_ms) | self._spool.alarms
+
+    def _status(self, now: float, wall_ms: int, facts: Facts, *, online: bool = True) -> bytes:
         lanes = self._spool.states()
         oldest_ms = self._spool.oldest_unreceipted_ms()
         signature = self._sign(wire.status_signing_bytes(self._station, self._session, lanes))
@@ -309,11 +359,11 @@ class Link:
                 queue=self._spool.queue_length(),
                 oldest_unreceipted_ms=None if oldest_ms is None else max(0, wall_ms - oldest_ms),
                 disk_free=facts.disk_free,
-                clock_offset_ms=self.clock_offset_ms,
-                alarms=sorted({*self._spool.alarms, *facts.alarms}),
+                clock_offset_ms=self.server_clock.offset_ms(wall_ms, now),
+                alarms=sorted(self.alarms(now, wall_ms).union(facts.alarms)),
                 devices=facts.devices,
                 lanes=lanes,
-                key=self._public_key,
+                key=self.public_key,
                 sig=signature,
             )
         )
@@ -326,22 +376,24 @@ class Link:
         if epoch is None or self._is_stale(receipt.store, now):
             return
         self._heard = now
+        self.receipts += 1
         self.last_receipt_ms = wall_ms
-        self.clock_offset_ms = receipt.now_ms - wall_ms
+        asked, self._asked = self._asked, None
+        round_trip_s = None if asked is None else now - asked
         if receipt.store != self._spool.store:
-            self._spool.new_store(receipt.store)
-            self._status_wanted = True
-            for sender in self._lanes.values():
-                sender.restart(now)
+            self._begin_store(receipt, now)
         sender = self._lanes[epoch.lane]
         if receipt.seq > epoch.last:
-            self._written_by_another(epoch, now, wall_ms)
+            self._written_by_another(epoch, receipt.seq, now, wall_ms)
             return
         if receipt.seq > epoch.acked:
             self._spool.mark_receipted(epoch.epoch, receipt.seq)
-            sender.moved(epoch.epoch, receipt.seq, now)
-        elif receipt.seq < epoch.acked:
+            measured = sender.moved(epoch.epoch, receipt.seq, now)
+            round_trip_s = round_trip_s if measured is None else measured
+        self._take_time(receipt, now, round_trip_s)
+        if receipt.seq < epoch.acked:
             return
+        self._note_state(receipt.state)
         if receipt.state is not ReceiptState.OK:
             sender.quieted(now)
             # Answer a probe's ``pending`` with a status, but not a status's.
@@ -365,8 +417,52 @@ class Link:
         past = self._spool.is_superseded(store) or store < current
         return past and now - self._heard < STORE_SILENT_S
 
-    def _written_by_another(self, epoch: Epoch, now: float, wall_ms: int) -> None:
+    def _begin_store(self, receipt: wire.Receipt, now: float) -> None:
+        known = self._spool.store
+        self._spool.new_store(receipt.store)
+        self._status_wanted = True
+        for sender in self._lanes.values():
+            sender.restart(now)
+        born_ms = ULID.from_str(receipt.store).milliseconds
+        fields: dict[str, str | int | float] = {"store": receipt.store, "before": known or ""}
+        if born_ms > receipt.now_ms + STORE_BORN_AHEAD_MS:
+            # No server starts after now; the true one is believed again when this one is silent.
+            fields["ahead_s"] = (born_ms - receipt.now_ms) // 1000
+            self._remarks.append(Remark("server_life_from_the_future", warning=True, fields=fields))
+        elif known is not None:
+            self._remarks.append(Remark("server_life_changed", fields=fields))
+
+    def _take_time(self, receipt: wire.Receipt, now: float, round_trip_s: float | None) -> None:
+        moved_ms = self.server_clock.heard(receipt.now_ms, now, round_trip_s)
+        if moved_ms:
+            fields: dict[str, str | int | float] = {"by_s": round(moved_ms / 1000, 1)}
+            self._remarks.append(Remark("server_clock_stepped", warning=True, fields=fields))
+
+    @property
+    def server_says(self) -> str | None:
+        """``delivering``, ``key_pending`` or ``server_holds``; None before the server said anything."""
+        return None if self._server_says is None else STATE_EVENTS[self._server_says]
+
+    def _note_state(self, state: ReceiptState) -> None:
+        if state is not self._server_says:
+            self._server_says = state
+            self._remarks.append(Remark(STATE_EVENTS[state], warning=state is not ReceiptState.OK))
+
+    def take_remarks(self) -> list[Remark]:
+        """Return what happened since the last call, for the log."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
+
+    def _written_by_another(self, epoch: Epoch, seq: int, now: float, wall_ms: int) -> None:
         """Ingest has more of ``epoch`` than the spool ever held."""
+        if epoch.epoch not in self._beyond:
+            self._beyond.add(epoch.epoch)
+            fields: dict[str, str | int | float] = {
+                "epoch": epoch.epoch,
+                "receipted": seq,
+                "spooled": epoch.last,
+            }
+            self._remarks.append(Remark("receipt_beyond_the_spool", warning=True, fields=fields))
         if epoch.epoch == self._spool.current_epoch(epoch.lane):
             self._spool.move_to_new_epoch(epoch.lane, wall_ms)
             self._lanes[epoch.lane].restart(now)

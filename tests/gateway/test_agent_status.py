@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +14,7 @@ import pytest
 from gateway import agent_status
 from gateway.agent_status import AgentStatus, StationStatus
 from gateway.errors import NoStatusError
+from gateway.schedule import Clock
 from gateway.wire import DeviceSeen
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def status(*stations: StationStatus, **changes: object) -> AgentStatus:
 
 
 def test_all_well_has_the_tick_on_every_line() -> None:
-    text, well = agent_status.render(status(station()), NOW, alive=True)
+    text, well = agent_status.render(status(station()), 1_000, alive=True)
     assert well
     lines = text.splitlines()
     assert len(lines) == 3
@@ -74,7 +77,7 @@ def test_what_is_wrong_is_said_and_takes_the_tick_away(
     changed: dict[str, object], said: str
 ) -> None:
     text, well = agent_status.render(
-        status(station(**changed), station(code="hl-002")), NOW, alive=True
+        status(station(**changed), station(code="hl-002")), 1_000, alive=True
     )
     assert not well
     assert said in text
@@ -86,27 +89,67 @@ def test_what_is_wrong_is_said_and_takes_the_tick_away(
 
 def test_a_young_queue_is_no_fault() -> None:
     text, well = agent_status.render(
-        status(station(queue=2, oldest_unreceipted_ms=NOW - 500)), NOW, alive=True
+        status(station(queue=2, oldest_unreceipted_ms=NOW - 500)), 1_000, alive=True
     )
     assert well
     assert "2 packs" in text
 
 
 def test_stale_dead_and_stopped_say_so() -> None:
-    stale, well = agent_status.render(status(station(), at_ms=NOW - 60_000), NOW, alive=True)
+    stale, well = agent_status.render(status(station()), 60_000, alive=True)
     assert not well
     assert "has not written its status for 60 s" in stale
-    dead, well = agent_status.render(status(station()), NOW, alive=False)
+    dead, well = agent_status.render(status(station()), 1_000, alive=False)
     assert not well
     assert "is gone" in dead
-    stopped, well = agent_status.render(status(station(), running=False), NOW, alive=False)
+    stopped, well = agent_status.render(status(station(), running=False), 1_000, alive=False)
     assert not well
     assert "stopped" in stopped
 
 
 def test_crashes_are_shown() -> None:
-    text, _ = agent_status.render(status(station(), crashes={"bus x": 2}), NOW, alive=True)
+    text, _ = agent_status.render(status(station(), crashes={"bus x": 2}), 1_000, alive=True)
     assert "bus x crashed 2 times" in text
+
+
+def test_chinese_has_every_line() -> None:
+    wrong = station(
+        connected=False,
+        queue=7,
+        oldest_unreceipted_ms=NOW - 300_000,
+        clock_offset_ms=-400_000,
+        alarms=["clock_off", "of_a_later_version"],
+        devices=[DeviceSeen("plot3/soil1", NOW - 120_000, ok=False)],
+    )
+    text, well = agent_status.render(status(wrong), 1_000, alive=True, lang="zh")
+    assert not well
+    lines = text.splitlines()
+    assert lines[0].startswith("✗ 采集程序 1.0 正在运行")
+    assert "未连接到消息服务器 · 7 个数据包等待回执，最早的已等 5 分钟" in lines[1]
+    assert "告警：clock_off（时钟偏差超过 5 分钟）、of_a_later_version" in lines[1]
+    assert "服务器时钟比本机快 -400 秒" in lines[1]
+    assert lines[2] == "    ✗ plot3/soil1  无应答；最近应答在 2 分钟前"
+
+
+def test_both_languages_say_the_same_things() -> None:
+    english, chinese = agent_status.TEXT["en"], agent_status.TEXT["zh"]
+    assert english.keys() == chinese.keys()
+    for key in english:
+        holes = [sorted(re.findall(r"{(\w+)}", text[key])) for text in (english, chinese)]
+        assert holes[0] == holes[1], key
+
+
+@pytest.mark.parametrize("set_by_s", [3600, -3600, -365 * 86_400, 365 * 86_400])
+def test_the_age_of_a_status_does_not_follow_a_clock_that_is_set(set_by_s: int) -> None:
+    written = status(
+        station(), at_ms=NOW, at_up_ms=round(time.monotonic() * 1000), boot=agent_status.boot_id()
+    )
+    later = Clock(
+        monotonic=lambda: time.monotonic() + 7.0, wall_ms=lambda: NOW + 7_000 + set_by_s * 1000
+    )
+    assert 7_000 <= agent_status.age_ms(written, later) < 60_000
+    other_boot = msgspec.structs.replace(written, boot="another")
+    assert agent_status.age_ms(other_boot, later) == max(0, 7_000 + set_by_s * 1000)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

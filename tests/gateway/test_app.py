@@ -43,9 +43,16 @@ async def until(directory: Path, good: Callable[[AgentStatus], bool]) -> AgentSt
 
 
 @asynccontextmanager
-async def agent_process(file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def agent_process(file: Path, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", EDGE, "-c", str(file), cwd=ROOT, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        *options,
+        "-c",
+        EDGE,
+        "-c",
+        str(file),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
     try:
@@ -241,11 +248,41 @@ async def test_a_task_that_lost_its_cancellation_is_cancelled_again(
     assert task.cancelled()
 
 
-async def test_the_agent_loads_nothing_of_the_server() -> None:
-    code = (
-        "import sys, gateway.app, gateway.cli\n"
-        "heavy = {'numpy', 'sqlalchemy', 'duckdb', 'fastapi', 'zstandard', 'alembic', 'httpx'}\n"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
-    )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT)
-    assert await process.wait() == 0
+SERVER_MODULES = {
+    *("numpy", "sqlalchemy", "duckdb", "fastapi", "starlette", "pydantic", "uvicorn", "zstandard"),
+    *("alembic", "httpx", "prometheus_client", "ingest", "alerts", "dashboards", "demo"),
+}
+
+
+@pytest.mark.mosquitto
+async def test_a_running_agent_imports_nothing_of_the_server(
+    tmp_path: Path, meter: Meter, server: Server
+) -> None:
+    file = edge_toml(tmp_path, broker=server.port, meter=meter.port)
+    async with agent_process(file, "-X", "importtime") as process:
+        assert process.stderr is not None
+        await server.until_readings(3)
+        process.terminate()
+        lines = (await process.stderr.read()).decode().splitlines()
+        assert await process.wait() == 0
+    names = {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time:")}
+    assert {"gateway.app", "gateway.uplink", "aiomqtt"} <= names
+    assert {name.split(".")[0] for name in names} & SERVER_MODULES == set()
+
+
+@pytest.mark.mosquitto
+async def test_an_idle_agent_stays_below_60_mb(
+    tmp_path: Path, meter: Meter, server: Server
+) -> None:
+    file = edge_toml(tmp_path, broker=server.port, meter=meter.port, poll_interval_s=0.2)
+    device = file.read_text().split("[[station.device]]")[1]
+    other = device.replace("pond/meter", "pond/other").replace("unit_id = 1", "unit_id = 2")
+    file.write_text(f"{file.read_text()}[[station.device]]{other}")
+    async with agent_process(file) as process:
+        status = await until(
+            tmp_path / "data",
+            lambda s: s.stations[0].connected and all(d.ok for d in s.stations[0].devices),
+        )
+        assert len(status.stations[0].devices) == 2
+        await server.until_readings(20)
+        assert resident_mb(process.pid) < 60.0

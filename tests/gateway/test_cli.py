@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from gateway import agent_status, app
@@ -80,6 +81,28 @@ def test_status_has_the_tick_when_all_is_well_and_not_when_it_is_stale(tmp_path:
     result = CliRunner().invoke(edge, ["status", "-c", str(file)])
     assert result.exit_code == 1
     assert result.output.startswith("✗")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        ([], {"LC_ALL": "", "LANG": "zh_CN.UTF-8"}, "采集程序"),
+        ([], {"LC_ALL": "", "LANG": "en_GB.UTF-8"}, "agent"),
+        (["--lang", "zh"], {"LC_ALL": "C.UTF-8"}, "采集程序"),
+        (["--lang", "en"], {"LC_ALL": "zh_CN.UTF-8"}, "agent"),
+    ],
+)
+def test_status_speaks_the_language_asked_for(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], said: str
+) -> None:
+    file = edge_toml(tmp_path, broker=1883, meter=502)
+    (tmp_path / "data").mkdir()
+    agent_status.write(
+        tmp_path / "data", AgentStatus(pid=1, at_ms=1, running=False, version="1", stations=[])
+    )
+    command = ["status", "-c", str(file), *arguments]
+    result = CliRunner(env={"LC_MESSAGES": "", **environment}).invoke(edge, command)
+    assert result.output.startswith(f"✗ {said}")
 
 
 def test_status_of_a_missing_configuration(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gateway.link import (
     RESEND_MAX_S,
     STORE_SILENT_S,
     WINDOW_BYTES,
+    WINDOW_LEAST_PACKS,
     WINDOW_PACKS,
     Facts,
     Link,
@@ -160,6 +161,37 @@ def test_the_window_is_1_mib(edge: Edge) -> None:
     assert edge.seqs() == [2 + len(sent)]
 
 
+def test_the_window_shrinks_while_receipts_are_slow_and_grows_again(edge: Edge) -> None:
+    epoch = edge.spool_packs(800)
+    sent = edge.flowing(epoch)
+    assert len(sent) == WINDOW_PACKS
+    widths = []
+    for wait_s in [0.8] * 4 + [0.1] * 2:
+        edge.now += wait_s
+        edge.receipt(epoch, max(sent))  # one receipt for the whole window
+        sent = edge.seqs()
+        widths.append(len(sent))
+    assert widths == [16, 8, WINDOW_LEAST_PACKS, WINDOW_LEAST_PACKS, 5, 6]
+    for _ in range(WINDOW_PACKS):
+        edge.now += 0.1
+        edge.receipt(epoch, max(sent))
+        sent = edge.seqs()
+    assert len(sent) == WINDOW_PACKS
+
+
+def test_one_slow_round_trip_halves_the_window_once(edge: Edge) -> None:
+    epoch = edge.spool_packs(200)
+    edge.flowing(epoch)
+    edge.now += 0.8
+    for seq in range(
+        2, 18
+    ):  # sixteen receipts about packs that were all sent before the first of them came
+        edge.receipt(epoch, seq)
+    assert edge.seqs() == []
+    edge.receipt(epoch, 20)
+    assert len(edge.seqs()) == 3
+
+
 def test_each_lane_has_its_own_window_and_tests_go_first(edge: Edge) -> None:
     readings = edge.spool_packs(50)
     tests = edge.spool_packs(50, Lane.TESTS)
@@ -215,7 +247,7 @@ def test_progress_puts_off_the_resend_and_ends_probing(edge: Edge) -> None:
         assert 2 not in edge.seqs()
     assert edge.seqs(RESEND_FIRST_S) == [8]
     edge.receipt(epoch, 8)
-    assert len(edge.seqs()) == WINDOW_PACKS
+    assert len(edge.seqs()) > 1
 
 
 def test_a_receipt_goes_back_only_when_it_says_ahead(edge: Edge) -> None:
@@ -344,7 +376,7 @@ def test_pending_and_hold_stop_the_window_and_probe_slowly(edge: Edge) -> None:
 
 
 def test_the_goodbye_is_a_retained_status_that_is_offline(edge: Edge) -> None:
-    send = edge.link.goodbye(edge.wall(), Facts())
+    send = edge.link.goodbye(edge.now, edge.wall(), Facts())
     status = wire.decode_status(send.payload)
     assert (send.leaf, send.retain, status.online) == ("status", True, False)
     assert status.key
@@ -518,16 +550,135 @@ def test_a_receipt_of_an_unknown_epoch_is_ignored_whatever_it_says(edge: Edge) -
     assert edge.sends() == []
 
 
+# ---- receipts that cannot be true
+
+
+def events(edge: Edge) -> list[str]:
+    return [remark.event for remark in edge.link.take_remarks()]
+
+
+def test_a_server_life_from_the_future_is_said_once_and_the_true_one_comes_back(edge: Edge) -> None:
+    epoch = edge.spool_packs(6)
+    edge.flowing(epoch)
+    assert events(edge) == ["delivering"]
+    forged = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+    for _ in range(3):
+        edge.receipt(epoch, 6, store=forged)  # claims all that was never confirmed
+    assert events(edge) == ["server_life_from_the_future"]
+    edge.now += STORE_SILENT_S
+    edge.receipt(epoch, 1)
+    assert events(edge) == ["server_life_changed"]
+    assert edge.spool.store == S1
+    assert edge.spool.queue_length() == 5  # what the forged receipt claimed goes again
+    assert edge.seqs() == [2]
+
+
+def test_a_receipt_beyond_the_spool_is_said_once_and_loses_nothing(edge: Edge) -> None:
+    epoch = edge.spool_packs(3)
+    edge.flowing(epoch)
+    events(edge)
+    for _ in range(3):
+        edge.receipt(epoch, 1_000)
+    assert events(edge) == ["receipt_beyond_the_spool"]
+    fresh = edge.spool.current_epoch(Lane.READINGS)
+    assert fresh != epoch
+    assert fresh is not None
+    assert (
+        edge.spool.epochs[fresh].last == 2
+    )  # 2 and 3, not receipted, stand again under a new epoch
+    assert "spool_restored" in edge.link.alarms(edge.now, edge.wall())
+
+
+def test_a_receipt_whose_time_is_far_off_is_corrected_by_the_next(edge: Edge) -> None:
+    epoch = edge.spool_packs(5)
+    edge.flowing(epoch)
+    edge.now += 0.1
+    edge.receipt(epoch, 2, now_ms=edge.wall())
+    events(edge)
+    year_ms = 365 * 86_400_000
+    edge.seqs()
+    edge.receipt(epoch, 3, now_ms=edge.wall() + 70 * year_ms)
+    assert events(edge) == ["server_clock_stepped"]
+    assert edge.link.alarms(edge.now, edge.wall()) == {"clock_off"}
+    edge.now += 0.1
+    edge.receipt(epoch, 4, now_ms=edge.wall())
+    assert events(edge) == ["server_clock_stepped"]
+    assert edge.link.alarms(edge.now, edge.wall()) == set()
+    edge.receipt(epoch, 5, now_ms=-(2**53) + 1)
+    assert edge.spool.queue_length() == 0
+
+
+# ---- what the server says
+
+
+def test_what_the_server_says_of_our_packs_is_said_once_per_change(edge: Edge) -> None:
+    epoch = edge.spool_packs(60)
+    edge.connect()
+    edge.sends()
+    said = []
+    for state in [ReceiptState.PENDING] * 3 + [ReceiptState.OK] * 2 + [ReceiptState.HOLD] * 2:
+        edge.now += 1.0
+        edge.receipt(epoch, 1, state=state)
+        said += events(edge)
+    edge.link.disconnected()
+    edge.connect()
+    edge.receipt(epoch, 2, state=ReceiptState.HOLD)
+    edge.receipt(epoch, 3)
+    assert said + events(edge) == ["key_pending", "delivering", "server_holds", "delivering"]
+
+
 # ---- the rest
+
+
+@pytest.mark.parametrize("set_by_s", [365 * 86_400, -365 * 86_400, 60 - WALL_MS // 1000])
+def test_a_wall_clock_that_is_set_drops_and_stops_nothing(edge: Edge, set_by_s: int) -> None:
+    """Retention looks at the wall clock; what the server has not confirmed is not its business."""
+    epoch = edge.spool_packs(40)
+    sent = edge.flowing(epoch)
+
+    def sends(seconds: float) -> list[wire.Pack]:
+        edge.now += seconds
+        wall_ms = edge.wall() + set_by_s * 1000
+        out = edge.link.outgoing(edge.now, wall_ms, Facts())
+        return [wire.decode_pack(send.payload) for send in out if send.leaf == "up"]
+
+    edge.receipt(epoch, max(sent))
+    waiting = edge.spool.queue_length()
+    assert waiting == 40 - max(sent)
+    packs = sends(61.0)  # ages are looked at once a minute
+    assert edge.spool.queue_length() == waiting
+    assert edge.spool.append_many([(Lane.READINGS, b'{"readings":[]}', 1)], 60_000) is None
+    for _ in range(10):
+        if packs:
+            edge.receipt(epoch, packs[-1].seq)
+        packs = sends(0.1)
+    assert edge.spool.queue_length() == 0
+    assert edge.spool.epochs[epoch].last == edge.spool.epochs[epoch].acked == 41
+
+
+def test_alarms_of_the_clock_come_and_go_by_themselves(edge: Edge) -> None:
+    epoch = edge.spool_packs(1)
+    edge.connect()
+    edge.sends()
+    edge.receipt(epoch, 0, now_ms=edge.wall() + 301_000)
+    [status] = edge.statuses(70.0)
+    assert status.alarms == ["clock_off"]
+    [send] = [
+        send
+        for send in edge.link.outgoing(edge.now + 70, edge.wall() + 371_000, Facts())
+        if send.leaf == "status"
+    ]
+    assert wire.decode_status(send.payload).alarms == []  # somebody set the clock
+    assert edge.link.alarms(edge.now, 86_400_000) == {"clock_unset"}
 
 
 def test_the_clock_offset_is_the_servers_minus_ours(edge: Edge) -> None:
     epoch = edge.spool_packs(1)
     edge.connect()
     edge.sends()
-    assert edge.link.clock_offset_ms is None
+    assert edge.link.server_clock.offset_ms(edge.wall(), edge.now) is None
     edge.receipt(epoch, 0, now_ms=edge.wall() + 7_000)
-    assert edge.link.clock_offset_ms == 7_000
+    assert edge.link.server_clock.offset_ms(edge.wall(), edge.now) == 7_000
     assert edge.link.last_receipt_ms == edge.wall()
     [status] = edge.statuses(70.0)
     assert status.clock_offset_ms == 7_000
