@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from alerts.schedule import DELAYS_S, DELIVERED, PENDING, UNDELIVERED
+from alerts.schedule import DELAYS_S, DELIVERED, JITTER, PENDING, UNDELIVERED
 from alerts.tables import alerts, delivery_attempts, endpoints, outbox
 from ingest.tables import events
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ingest.operational import Operational
 
 LEASE_MS = 30_000  # twice the longest attempt: who holds a row longer has died
+# A row that is due later than any rule of ours says was written before the clock was set back: it is due now.
+LONGEST_WAIT_MS = round(max(DELAYS_S) * (1 + JITTER) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +164,27 @@ def _waiting(endpoint_id: str) -> sa.ColumnElement[bool]:
     )
 
 
+def _due(now_ms: int) -> sa.ColumnElement[bool]:
+    at = outbox.c.next_ms
+    return sa.or_(at <= now_ms, at > now_ms + LONGEST_WAIT_MS)
+
+
+def _free(now_ms: int) -> sa.ColumnElement[bool]:
+    until = outbox.c.locked_until_ms
+    return sa.or_(until <= now_ms, until > now_ms + LEASE_MS)
+
+
 def _any_due(connection: sa.Connection, endpoint_id: str, now_ms: int) -> bool:
-    query = sa.select(outbox.c.id).where(
-        _waiting(endpoint_id), outbox.c.next_ms <= now_ms, outbox.c.locked_until_ms <= now_ms
-    )
+    query = sa.select(outbox.c.id).where(_waiting(endpoint_id), _due(now_ms), _free(now_ms))
     return connection.execute(query.limit(1)).first() is not None
 
 
 def _next_due(connection: sa.Connection, endpoint_id: str, now_ms: int) -> int | None:
     later = sa.select(sa.func.min(outbox.c.next_ms)).where(
-        _waiting(endpoint_id), outbox.c.next_ms > now_ms
+        _waiting(endpoint_id), sa.not_(_due(now_ms))
     )
     leased = sa.select(sa.func.min(outbox.c.locked_until_ms)).where(
-        _waiting(endpoint_id), outbox.c.next_ms <= now_ms, outbox.c.locked_until_ms > now_ms
+        _waiting(endpoint_id), _due(now_ms), sa.not_(_free(now_ms))
     )
     times = [time for query in (later, leased) if (time := connection.scalar(query)) is not None]
     return min(times, default=None)
@@ -187,7 +197,7 @@ def _lease(connection: sa.Connection, endpoint_id: str, slots: int, now_ms: int)
             o.id, o.webhook_id, o.body, o.attempts, o.alert_id, alerts.c.station, alerts.c.severity
         )
         .join(alerts, alerts.c.alert_id == o.alert_id)
-        .where(_waiting(endpoint_id), o.next_ms <= now_ms, o.locked_until_ms <= now_ms)
+        .where(_waiting(endpoint_id), _due(now_ms), _free(now_ms))
         .order_by(o.next_ms, o.id)
         .limit(slots)
         .with_for_update(of=outbox, skip_locked=True)

@@ -159,6 +159,8 @@ class _Ledger:
     touched: dict[str, Alert] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     raised_by: list[tuple[str, str]] = field(default_factory=list)  # finding id, alert id
+    arrived: dict[str, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    named_by: dict[str, str] = field(default_factory=dict)  # new alert id, finding id
 
     def read(self, findings: Sequence[Finding], observations: Sequence[Observation]) -> None:
         keys = {key_of(finding) for finding in findings}
@@ -184,6 +186,9 @@ class _Ledger:
 
     def play(self, findings: Sequence[Finding], observations: Sequence[Observation]) -> None:
         """Go through everything in event time, a breach before a value of the same time."""
+        for finding in sorted(findings, key=lambda f: (f.inbox_pos, f.position)):
+            if finding.verdict != "pass":
+                self.arrived[key_of(finding)].append(finding)
         steps: list[tuple[tuple[int, int, int, int], Finding | Observation]] = []
         steps += [((f.t_ms, 0, f.inbox_pos, f.position), f) for f in findings]
         steps += [((o.t_ms, 1, n, 0), o) for n, o in enumerate(observations)]
@@ -291,8 +296,11 @@ class _Ledger:
         )
 
     def _new(self, key: str, finding: Finding) -> Alert:
+        namer = self._namer(key)
+        alert_id = alert_id_of(namer)
+        self.named_by[alert_id] = namer.finding_id
         alert = Alert(
-            alert_id=alert_id_of(finding),
+            alert_id=alert_id,
             dedup_key=key,
             kind="limit" if finding.kind == "reading" else "test",
             rule_id=finding.rule_id,
@@ -319,6 +327,15 @@ class _Ledger:
         )
         self.by_key[key].append(alert)
         return alert
+
+    def _namer(self, key: str) -> Finding:
+        """Return the finding that names a new alert: of those at hand the first to arrive that names no other.
+
+        Not the first in event time: a server that judges again after a restore has other findings at hand together
+        than it had when they came one by one, but they arrive in the same order.
+        """
+        used = set(self.named_by.values())
+        return next(f for f in self.arrived[key] if f.finding_id not in used)
 
     def _count(self, alert: Alert, finding: Finding) -> None:
         """Add one occurrence, keep the worst as the alert's snapshot, and make the transition that follows, if any."""
@@ -351,15 +368,17 @@ class _Ledger:
         reason = f"record {finding.record_id}" if finding.record_id else ""
         facts = alert.facts(certainty=finding.certainty, reason=reason)
         confirms = finding.verdict == "exceed" and allows(alert.state, Trigger.CONFIRM, facts)
+        cause = finding.finding_id
         if alert.state is State.NONE:
             trigger = Trigger.CONFIRM if confirms else Trigger.SUSPECT
+            cause = self.named_by[alert.alert_id]
         elif confirms:
             trigger = Trigger.CONFIRM
         elif graver and allows(alert.state, Trigger.RAISE_SEVERITY, facts):
             trigger = Trigger.RAISE_SEVERITY
         else:
             return
-        self.changes.append(alert.move(trigger, facts, self.at_ms, cause=finding.finding_id))
+        self.changes.append(alert.move(trigger, facts, self.at_ms, cause=cause))
 
     def _on_value(self, observation: Observation) -> None:
         """Follow one good value of a series: begin, extend or break the run of values past the recovery threshold."""

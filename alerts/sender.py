@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import structlog
 
-from alerts.outbox import Job, Settled, Turn, take_turn
+from alerts.outbox import LONGEST_WAIT_MS, Job, Settled, Turn, take_turn
 from alerts.payload import CONTENT_TYPE
 from alerts.schedule import DELIVERED, UNDELIVERED, Answer, decide
 from alerts.signing import sign
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LOOK_AGAIN_S = 60.0  # a clock that is set moves what is due; nothing else would wake us
 MAX_RESPONSE = 4096  # bytes kept of an answer; whatever follows is not read
 
 
@@ -140,7 +141,7 @@ class _Lane:
 
     async def _turn(self, executor: ThreadPoolExecutor) -> Turn:
         settled, self.settled = self.settled, []
-        quiet = self.now_ms() < self.quiet_until_ms
+        quiet = 0 < self.quiet_until_ms - self.now_ms() <= LONGEST_WAIT_MS
         slots = 0 if quiet else self.limits.concurrency - self.flying
         turn = await asyncio.get_running_loop().run_in_executor(
             executor, take_turn, self.operational, self.endpoint.id, settled, slots, self.now_ms
@@ -148,7 +149,8 @@ class _Lane:
         return Turn((), self.quiet_until_ms) if quiet else turn
 
     async def _wait_until(self, due_ms: int | None) -> None:
-        delay_s = None if due_ms is None else max(0.0, (due_ms - self.now_ms()) / 1000)
+        until_due_s = LOOK_AGAIN_S if due_ms is None else (due_ms - self.now_ms()) / 1000
+        delay_s = min(max(0.0, until_due_s), LOOK_AGAIN_S)
         try:
             async with asyncio.timeout(delay_s):
                 await self.news.wait()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         [str], tuple[str, str]
     ]  # code of an indicator or parameter -> Chinese and English name
 
-_INCARNATION = "incarnation"
+INCARNATION = "incarnation"
 
 
 def indicator_names(code: str) -> tuple[str, str]:
@@ -71,11 +71,11 @@ def record(connection: sa.Connection, changes: Sequence[Change], names: Names) -
 
 def incarnation_of(connection: sa.Connection) -> str:
     """Return this database's incarnation, a ULID made once; receivers order events by (incarnation, seq)."""
-    query = sa.select(settings.c.value).where(settings.c.name == _INCARNATION)
+    query = sa.select(settings.c.value).where(settings.c.name == INCARNATION)
     found = connection.scalar(query)
     if found is None:
         found = str(ULID())
-        connection.execute(sa.insert(settings).values(name=_INCARNATION, value=found))
+        connection.execute(sa.insert(settings).values(name=INCARNATION, value=found))
     return str(found)
 
 

@@ -535,6 +535,24 @@ def test_what_is_judged_again_after_a_restore_bears_the_same_names(
 
 
 @pytest.mark.usefixtures("endpoint")
+def test_a_stepped_clock_does_not_rename_what_is_judged_again(
+    operational: Operational, judge: Judge, finding: Make
+) -> None:
+    """The first breach to arrive bears the name, also when the others at hand were measured before it."""
+    ahead = finding(t_ms=NOON_MS + HOUR_MS, clearable=False)
+    right = finding(t_ms=NOON_MS + 1000, clearable=False)
+    judge(AlertRaiser(), [ahead])
+    judge(AlertRaiser(), [right])
+    before = webhook_ids(operational)
+    assert len(before) == 1
+    with operational.write() as connection:
+        for table in (outbox, alert_transitions, alerts, findings):
+            connection.execute(sa.delete(table))
+    judge(AlertRaiser(), [ahead, right])
+    assert webhook_ids(operational) == before
+
+
+@pytest.mark.usefixtures("endpoint")
 def test_what_people_do_is_a_new_event_each_time(
     operational: Operational, judge: Judge, finding: Make
 ) -> None:

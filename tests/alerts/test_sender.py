@@ -262,6 +262,23 @@ async def test_a_receiver_down_for_days_sees_the_exact_schedule_then_the_event_i
         assert len({body for _, body in there.requests}) == 1
 
 
+YEAR_MS = 365 * 24 * 3_600_000
+
+
+@pytest.mark.parametrize("step_ms", [-YEAR_MS, YEAR_MS], ids=["back a year", "on a year"])
+async def test_r18_a_clock_that_is_set_holds_no_retry_up(
+    operational: Operational, judge: Judge, finding: Make, step_ms: int
+) -> None:
+    async with hook(reply("503 Down"), OK) as there, sending(operational, there.url) as setup:
+        judge(AlertRaiser(on_commit=setup.sender.wake), [finding()])
+        await setup.until(has_attempts(1))
+        setup.clock.now += step_ms
+        setup.sender.wake()
+        await setup.until(state_is("delivered"))
+        (first, _), (second, _) = there.requests
+        assert first["webhook-id"] == second["webhook-id"]
+
+
 async def test_gone_suspends_the_endpoint_and_keeps_its_events(
     operational: Operational, judge: Judge, finding: Make
 ) -> None:
