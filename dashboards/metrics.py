@@ -1,29 +1,72 @@
-"""``/metrics`` and readiness: the balances of ingest, each counter at its own event."""
+"""``/metrics`` and readiness: what ingest counted, in one picture that balances, and the state of what surrounds it."""
 
 from __future__ import annotations
 
+import shutil
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+from cryptography import x509
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+
+from alerts.tables import outbox
+from dashboards.api.stations import state_of
+from ingest.intake import Hold
+from ingest.tables import gateway_keys, station_state, stations
+from ingest.tally import COMMIT_BOUNDS_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from prometheus_client.core import Metric
 
+    from gateway.broker import BrokerLogin
+    from ingest.inbox import Inbox
+    from ingest.operational import Operational
     from ingest.service import IngestService
     from ingest.store.reading_store import ReadingStore
     from ingest.subscriber import Subscriber
+    from ingest.tally import Counts
+
+STATES = ("online", "stale", "offline", "never")
+REASONS = ("gap", "cap", "corrupt")
 
 
 class Metrics:
-    """Reads the running parts when asked; keeps nothing."""
+    """Reads the running parts when asked; keeps nothing.
 
-    def __init__(self, ingest: IngestService, store: ReadingStore, subscriber: Subscriber) -> None:
+    What must balance comes from one ``Tally.counts()``; the rest is as it was found a moment later.
+    """
+
+    def __init__(
+        self,
+        ingest: IngestService,
+        store: ReadingStore,
+        subscriber: Subscriber,
+        *,
+        inbox: Inbox,
+        operational: Operational,
+        data_dir: Path,
+        login: BrokerLogin,
+        life: str,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._ingest = ingest
         self._store = store
         self._subscriber = subscriber
+        self._inbox = inbox
+        self._operational = operational
+        self._data_dir = data_dir
+        self._life = life
+        self._now_ms = now_ms
+        self._expiries = list(_expiries(login, data_dir / "pki" / "ca.crt"))
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -35,35 +78,207 @@ class Metrics:
         """Return why the server cannot do its work now; empty when it can."""
         reasons = [f"{c.name}: stalled" for c in self._ingest.consumers if c.failing]
         if self._subscriber.connected_since_ms is None:
-            reasons.append("broker: not connected")
-        if self._ingest.intake.hold:
-            reasons.append("inbox: not written, disk full?")
-        return reasons
+            reasons.append(f"broker: {self._subscriber.refusal or 'not connected'}")
+        holding = self._ingest.holding()
+        return [*reasons, holding] if holding else reasons
 
     def collect(self) -> Iterator[Metric]:
         """Yield metric families (the interface of prometheus_client's collectors)."""
-        packs = CounterMetricFamily(
-            "ingest_packs",
-            "Messages on up topics since the start, by what became of them",
-            labels=["outcome"],
-        )
-        for outcome, count in self._ingest.intake.counts.items():
-            packs.add_metric([outcome.value], count)
-        yield packs
-        behind = GaugeMetricFamily(
-            "ingest_consumer_behind_packs",
-            "Packs taken that a consumer has not had",
+        counts = self._ingest.tally.counts()
+        yield from _messages(counts)
+        yield from _consumers(counts)
+        yield from self._lags()
+        yield from self._inbox_state()
+        yield from self._losses()
+        yield from self._link()
+        yield from self._county()
+
+    def _lags(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "ingest_consumer_lag_seconds",
+            "Age of the oldest pack that a consumer has not had",
             labels=["consumer"],
         )
+        stalled = GaugeMetricFamily(
+            "ingest_consumer_stalled",
+            "1 while a consumer tries the same packs again",
+            labels=["consumer"],
+        )
+        now_ms = self._now_ms()
         for consumer in self._ingest.consumers:
-            behind.add_metric([consumer.name], self._ingest.last_pos - consumer.position)
-        yield behind
+            oldest_ms = self._inbox.received_after(consumer.position)
+            age_ms = 0 if oldest_ms is None else max(now_ms - oldest_ms, 0)
+            lag.add_metric([consumer.name], age_ms / 1000)
+            stalled.add_metric([consumer.name], consumer.failing)
+        yield lag
+        yield stalled
+
+    def _inbox_state(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "ingest_inbox_packs", "Packs ever taken into the inbox", value=self._ingest.last_pos
         )
+        yield GaugeMetricFamily(
+            "ingest_inbox_bytes",
+            "Size of the inbox on disk",
+            value=sum(_size(self._data_dir / f"inbox.db{tail}") for tail in ("", "-wal", "-shm")),
+        )
+        yield GaugeMetricFamily(
+            "ingest_disk_free_bytes",
+            "Free space where the server keeps its data",
+            value=shutil.disk_usage(self._data_dir).free,
+        )
+        hold = GaugeMetricFamily(
+            "ingest_hold", "1 while packs of readings, or all packs, are refused", labels=["what"]
+        )
+        for kind in (Hold.READINGS, Hold.ALL):
+            hold.add_metric([kind.value], self._ingest.intake.hold is kind)
+        yield hold
+        life = GaugeMetricFamily(
+            "ingest_store_life", "1; the label is the id of this life of the server", labels=["id"]
+        )
+        life.add_metric([self._life], 1)
+        yield life
         yield GaugeMetricFamily("store_readings", "Readings stored", value=self._store.count())
+
+    def _losses(self) -> Iterator[Metric]:
+        ranges = CounterMetricFamily(
+            "ingest_losses", "Ranges booked as lost or gone, ever", labels=["reason"]
+        )
+        packs = CounterMetricFamily("ingest_lost_packs", "Packs in those ranges", labels=["reason"])
+        readings = CounterMetricFamily(
+            "ingest_lost_readings", "Readings in those ranges, an upper bound", labels=["reason"]
+        )
+        totals = {reason: numbers for reason, *numbers in self._inbox.loss_totals()}
+        for reason in dict.fromkeys((*REASONS, *totals)):
+            for family, number in zip(
+                (ranges, packs, readings), totals.get(reason, (0, 0, 0)), strict=True
+            ):
+                family.add_metric([reason], number)
+        yield from (ranges, packs, readings)
+
+    def _link(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "ingest_broker_connected",
             "1 while connected to the broker",
             value=self._subscriber.connected_since_ms is not None,
         )
+        ends = GaugeMetricFamily(
+            "ingest_certificate_not_after_timestamp_seconds",
+            "When a certificate ends, seconds since 1970",
+            labels=["certificate"],
+        )
+        for name, end_s in self._expiries:
+            ends.add_metric([name], end_s)
+        yield ends
+
+    def _county(self) -> Iterator[Metric]:
+        s, k = station_state, gateway_keys
+        with self._operational.read() as db:
+            beats = db.execute(
+                sa.select(s.c.seen_ms, s.c.online, s.c.alarms, s.c.queue).select_from(
+                    stations.outerjoin(s, s.c.station == stations.c.code)
+                )
+            ).all()
+            waiting = db.scalar(
+                sa.select(sa.func.count()).select_from(k).where(k.c.state == "pending")
+            )
+            pending = db.scalar(
+                sa.select(sa.func.count()).select_from(outbox).where(outbox.c.state == "pending")
+            )
+        now_ms = self._now_ms()
+        states = dict.fromkeys(STATES, 0)
+        alarms: dict[str, int] = {}
+        for seen_ms, online, alarmed, _ in beats:
+            states[state_of(seen_ms, now_ms, online=online)] += 1
+            for alarm in alarmed or ():
+                alarms[alarm] = alarms.get(alarm, 0) + 1
+        by_state = GaugeMetricFamily("stations", "Registered stations by state", labels=["state"])
+        for state, count in states.items():
+            by_state.add_metric([state], count)
+        yield by_state
+        by_alarm = GaugeMetricFamily(
+            "stations_alarmed", "Stations on which an alarm stands", labels=["alarm"]
+        )
+        for alarm, count in sorted(alarms.items()):
+            by_alarm.add_metric([alarm], count)
+        yield by_alarm
+        yield GaugeMetricFamily(
+            "stations_queue_packs",
+            "Packs waiting at the edges, as they last said",
+            value=sum(queue or 0 for *_, queue in beats),
+        )
+        yield GaugeMetricFamily(
+            "gateway_keys_pending", "Gateway keys that wait for a decision", value=waiting or 0
+        )
+        yield GaugeMetricFamily(
+            "alerts_outbox_pending", "Webhooks not delivered yet", value=pending or 0
+        )
+
+
+def _messages(counts: Counts) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "ingest_received", "Messages that arrived on up topics", value=counts.received
+    )
+    packs = CounterMetricFamily(
+        "ingest_packs",
+        "Messages on up topics since the start, by what became of them",
+        labels=["outcome"],
+    )
+    for outcome, count in counts.outcomes.items():
+        packs.add_metric([outcome.value], count)
+    yield packs
+    yield GaugeMetricFamily(
+        "ingest_waiting_packs",
+        "Messages received that are not yet judged and committed",
+        value=counts.waiting,
+    )
+    buckets = zip((*map(str, COMMIT_BOUNDS_S), "+Inf"), accumulate(counts.commits), strict=True)
+    commit = HistogramMetricFamily(
+        "ingest_commit_seconds", "Time that a commit of the inbox with packs took"
+    )
+    commit.add_metric([], list(buckets), counts.commit_s)
+    yield commit
+
+
+def _consumers(counts: Counts) -> Iterator[Metric]:
+    handled = CounterMetricFamily(
+        "ingest_consumer_packs",
+        "Packs that a consumer has had since the start",
+        labels=["consumer", "outcome"],
+    )
+    behind = GaugeMetricFamily(
+        "ingest_consumer_behind_packs",
+        "Packs taken that a consumer has not had",
+        labels=["consumer"],
+    )
+    at_start = GaugeMetricFamily(
+        "ingest_consumer_behind_at_start_packs",
+        "Packs in the inbox that a consumer had not had when the server started",
+        labels=["consumer"],
+    )
+    for name, c in counts.consumers.items():
+        handled.add_metric([name, "stored"], c.done)
+        handled.add_metric([name, "quarantined"], c.quarantined)
+        behind.add_metric([name], c.behind)
+        at_start.add_metric([name], c.behind_at_start)
+    yield from (handled, behind, at_start)
+
+
+def _expiries(login: BrokerLogin, own_ca: Path) -> Iterator[tuple[str, float]]:
+    """Yield each certificate that ingest or the county lives on, and when it ends (s)."""
+    pems = {"broker_ca": "", "client": "", "own_ca": ""}
+    if login.tls is not None:
+        pems |= {"broker_ca": login.tls.ca_pem, "client": login.tls.certificate_pem}
+    if own_ca.exists():
+        pems["own_ca"] = own_ca.read_text(encoding="ascii")
+    for name, pem in pems.items():
+        if pem:
+            found = x509.load_pem_x509_certificates(pem.encode())
+            yield name, min(one.not_valid_after_utc.timestamp() for one in found)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

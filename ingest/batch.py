@@ -22,13 +22,17 @@ CLOCK_SUSPECT = (
 OUT_OF_ORDER = 4  # t ≤ the series' last t
 BAD_READING = 8  # the edge sent ``q``: no value
 GROSS_RANGE = 16  # outside the catalogue's physical range
+CLOCK_FREE = 32  # the server had not confirmed the edge's clock when the pack closed
 
 MISSING_CONDITION = "missing_condition"
 
 
 @dataclass(frozen=True, slots=True)
 class TakenPack:
-    """One pack in the inbox; ``pos`` is its place there and grows by one for each pack taken."""
+    """One pack in the inbox; ``pos`` is its place there and grows by one for each pack taken.
+
+    ``damage`` says why the body read back is not the one that was taken; empty when it is.
+    """
 
     pos: int
     station: str
@@ -36,6 +40,7 @@ class TakenPack:
     seq: int
     received_ms: int
     body: bytes
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

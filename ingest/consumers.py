@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ingest.batch import Batch, TakenPack
     from ingest.decode import SeriesIndex
     from ingest.inbox import Inbox
+    from ingest.tally import Tally
 
 log = structlog.get_logger()
 
@@ -62,8 +63,9 @@ class Handed:
 class Consumer:
     """Runs one stage on its own thread.
 
-    ``transient`` are the errors after which the same batch is tried again; any other ends the thread and is reported by
-    ``failure`` (the process then ends: what is wrong is ours).
+    ``transient`` are the errors after which the same batch is tried again, unless ``passes`` says that trying cannot
+    help; any other ends the thread and is reported by ``failure`` (the process then ends: what is wrong is ours).
+    ``relieve`` is told of each error before the next try. One that ``paces`` has ingest take no more than it follows.
     """
 
     def __init__(
@@ -74,14 +76,20 @@ class Consumer:
         index: SeriesIndex,
         *,
         transient: tuple[type[Exception], ...],
+        passes: Callable[[Exception], bool] = lambda _: True,
+        relieve: Callable[[Exception], None] = lambda _: None,
         after: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
+        paces: bool = False,
     ) -> None:
         self.name = name
+        self.paces = paces
         self._stage = stage
         self._inbox = inbox
         self._index = index
         self._transient = transient
+        self._passes = passes
+        self._relieve = relieve
         self._after = after
         self._on_failure = on_failure
         self._queue: queue.Queue[Handed | None] = queue.Queue(HANDED_MAX)
@@ -89,9 +97,15 @@ class Consumer:
         self._thread = threading.Thread(target=self._run, name=f"consumer-{name}", daemon=True)
         self._decoder = Decoder(index)
         self._order = ArrivalOrder()
+        self._tally: Tally | None = None
+        self._dropped = threading.Event()  # a commit found the queue full
         self.position = 0
         self.failing = False
         self.failure: BaseException | None = None
+
+    def count_into(self, tally: Tally) -> None:
+        """Count what is handled into ``tally``; call it before ``start``."""
+        self._tally = tally
 
     def start(self) -> None:
         """Begin at the stage's cursor.
@@ -101,6 +115,9 @@ class Consumer:
         """
         self.position = self._stage.cursor()
         self._inbox.skip_to(self.position)
+        if self._tally is not None:
+            behind = self._inbox.count_after(self.position)
+            self._tally.starts(self.name, behind, self._inbox.last_pos)
         self._thread.start()
 
     def offer(self, handed: Handed) -> None:
@@ -108,7 +125,7 @@ class Consumer:
         try:
             self._queue.put_nowait(handed)
         except queue.Full:
-            return
+            self._dropped.set()
 
     def stop(self) -> None:
         """Finish what is begun and end the thread."""
@@ -129,6 +146,9 @@ class Consumer:
                     self._catch_up()
                 if handed.packs[-1].pos > self.position:
                     self._handle(handed.batch())
+                if self._queue.empty() and self._dropped.is_set():
+                    self._dropped.clear()
+                    self._catch_up()
         except BaseException as exc:
             self.failure = exc
             log.exception("consumer_failed", consumer=self.name)
@@ -139,6 +159,8 @@ class Consumer:
         """Read the inbox up to its end."""
         while not self._stopping.is_set():
             packs = self._inbox.read_after(self.position, CATCH_UP_PACKS)
+            if self._tally is not None:  # what is not yet counted will be handed over in a moment
+                packs = [pack for pack in packs if pack.pos <= self._tally.settled_pos]
             if not packs:
                 return
             self._handle(self._decoder.decode(packs))
@@ -150,6 +172,9 @@ class Consumer:
             try:
                 self._stage.handle(batch)
             except self._transient as exc:
+                if not self._passes(exc):
+                    raise
+                self._relieve(exc)
                 if not self.failing:
                     log.warning("consumer_stalled", consumer=self.name, error=str(exc))
                 self.failing = True
@@ -161,5 +186,8 @@ class Consumer:
                 log.info("consumer_recovered", consumer=self.name)
             self.failing = False
             self.position = batch.cursor
+            if self._tally is not None:
+                unreadable = {fault.pack.pos for fault in batch.faults if fault.position < 0}
+                self._tally.handled(self.name, len(batch.packs), len(unreadable))
             self._after()
             return

@@ -21,6 +21,7 @@ from gateway import wire
 from gateway.wire import ClockTrust, SenmlRecord, WireError
 from ingest.batch import (
     BAD_READING,
+    CLOCK_FREE,
     CLOCK_SUSPECT,
     FAIL,
     GROSS_RANGE,
@@ -47,7 +48,7 @@ LATE_MS = 10 * 60_000
 TIME_BOUND_MS = 2**47  # year 6429; beyond it a time is no time
 BAD_RANGE = "bad:range"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_TRUSTED = {ClockTrust.SYNC.value, ClockTrust.FREE.value}
+_CLOCK = {ClockTrust.SYNC.value: 0, ClockTrust.FREE.value: CLOCK_FREE}  # any other word is suspect
 
 
 class SeriesIndex:
@@ -132,15 +133,18 @@ class Decoder:
         tests: list[TestItem] = []
         faults: list[Fault] = []
         for number, pack in enumerate(packs):
+            if pack.damage:
+                faults.append(Fault(pack, -1, "body", pack.damage))
+                continue
             try:
                 body = wire.decode_body(pack.body)
             except WireError as exc:
                 self._salvage(pack, number, exc, columns, tests, faults)
                 continue
             if body.readings is not None:
-                untrusted = body.clk is ClockTrust.UNSET
+                clock = _CLOCK.get(body.clk, CLOCK_SUSPECT)
                 numbered = enumerate(body.readings)
-                self._readings(pack, number, numbered, columns, faults, untrusted=untrusted)
+                self._readings(pack, number, numbered, columns, faults, clock=clock)
             elif body.tests is not None:
                 tests += [TestItem(pack, place, test) for place, test in enumerate(body.tests)]
             elif body.lost is not None and body.lost.through != pack.seq:
@@ -157,7 +161,7 @@ class Decoder:
         columns: _Columns,
         faults: list[Fault],
         *,
-        untrusted: bool,
+        clock: int,
     ) -> None:
         # Ten million of these are a busy minute: nothing is looked up or called that need not be.
         base, base_s = "", 0.0
@@ -188,7 +192,7 @@ class Decoder:
             columns.v.append(value)
             columns.position.append(position)
         columns.rows[number] = len(columns.series) - before
-        columns.clock[number] = CLOCK_SUSPECT if untrusted else 0
+        columns.clock[number] = clock
 
     def _value(self, record: SenmlRecord, series: int) -> float:
         if record.u is not None and record.u != self._index.unit(series):
@@ -231,7 +235,9 @@ class Decoder:
                     rest = range(position + 1, len(raw.readings or []))
                     faults += [Fault(pack, p, "bn", "leans on the record before it") for p in rest]
                     break
-        self._readings(pack, number, readings, columns, faults, untrusted=raw.clk not in _TRUSTED)
+        self._readings(
+            pack, number, readings, columns, faults, clock=_CLOCK.get(raw.clk, CLOCK_SUSPECT)
+        )
         for position, item in enumerate(raw.tests or []):
             try:
                 tests.append(TestItem(pack, position, _test_decoder.decode(item)))

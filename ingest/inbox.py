@@ -1,15 +1,18 @@
 """The inbox: an append-only log of pack bodies, the raw record behind every number.
 
-One SQLite file. One thread writes (``commit``, ``prune``); readers use connections of their own, read-only.
+One SQLite file. One thread writes (``commit``, ``prune``); readers use connections of their own, read-only. Each row
+keeps the start of the body's SHA-256 that the header carried: a body that no longer matches is handed on as damaged.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sqlite3
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+DIGEST_BYTES = 8  # of SHA-256, as in a pack's header
+SPARE_PAGES = 1024  # free pages that are kept: what comes next needs them
+GIVE_BACK_PAGES = 256  # at a time: 1 MiB
 DAMAGED_KEPT = 1000  # messages
 DAMAGED_BYTES = 512 * 1024  # of one message; a broker's limit is below it
 
@@ -30,7 +36,7 @@ _SCHEMA = """
 CREATE TABLE packs (
     pos INTEGER PRIMARY KEY, station TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     oldest INTEGER NOT NULL, sent_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
-    size INTEGER NOT NULL, body BLOB NOT NULL
+    size INTEGER NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
 );
 CREATE UNIQUE INDEX packs_by_seq ON packs (epoch, station, seq);
 CREATE TABLE watermarks (
@@ -49,6 +55,8 @@ CREATE TABLE damaged (
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('pos', 0);
 """
+_LAYOUTS = {1, SCHEMA_VERSION}
+_INCREMENTAL = 2  # what PRAGMA auto_vacuum answers
 
 
 class InboxError(Exception):
@@ -97,6 +105,9 @@ class Inbox:
             " WHERE name = 'pos'"
         ).fetchone()[0]
 
+        self._file: Path | None = None
+        self._identity: tuple[int, int] = (0, 0)
+
     @classmethod
     def open(cls, path: Path) -> Inbox:
         """Open or make the inbox file; raise InboxError when it cannot be used."""
@@ -108,6 +119,7 @@ class Inbox:
         except sqlite3.Error as exc:
             raise InboxError(f"{path}: {exc}; check the directory and its permissions") from exc
         try:
+            writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only a new file takes it
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute("PRAGMA synchronous=FULL")
             reader = sqlite3.connect(
@@ -117,11 +129,14 @@ class Inbox:
             writer.close()
             raise InboxError(f"{path}: {exc}; restore a backup or move the file away") from exc
         try:
-            return cls(writer, reader)
+            inbox = cls(writer, reader)
         except (sqlite3.DatabaseError, InboxError) as exc:
             reader.close()
             writer.close()
             raise InboxError(f"{path}: {exc}; restore a backup or move the file away") from exc
+        state = path.stat()
+        inbox._file, inbox._identity = path, (state.st_dev, state.st_ino)
+        return inbox
 
     def _prepare(self) -> None:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
@@ -129,8 +144,26 @@ class Inbox:
             self._writer.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
-        elif version != SCHEMA_VERSION:
+        elif version not in _LAYOUTS:
             raise InboxError(f"inbox of schema {version}, this server knows {SCHEMA_VERSION}")
+        elif version == 1:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Give each row of schema 1 its digest; all of it or nothing."""
+        with self._transaction() as db:
+            db.execute("ALTER TABLE packs ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
+            at = -1
+            while rows := db.execute(
+                "SELECT pos, body FROM packs WHERE pos > ? ORDER BY pos LIMIT 500", (at,)
+            ).fetchall():
+                at = rows[-1][0]
+                # What does not decompress keeps an empty digest: it was damaged before.
+                digests = [
+                    (_digest(body), pos) for pos, z in rows if (body := _unpacked(z)) is not None
+                ]
+                db.executemany("UPDATE packs SET digest = ? WHERE pos = ?", digests)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close both connections."""
@@ -150,7 +183,10 @@ class Inbox:
         return {(station, epoch): Watermark(owner, last) for station, epoch, owner, last in rows}
 
     def commit(self, staged: Staged) -> list[TakenPack]:
-        """Write packs, watermarks, losses and damaged messages in one transaction; durable on return."""
+        """Write packs, watermarks, losses and damaged messages in one transaction; durable on return.
+
+        Raises InboxError when the file was taken away: what was written into it would be nobody's.
+        """
         taken = [
             TakenPack(self._pos + n, t.station, t.epoch, t.seq, t.received_ms, t.body)
             for n, t in enumerate(staged.taken, start=1)
@@ -158,7 +194,7 @@ class Inbox:
         compress = self._compressor.compress
         with self._transaction() as db:
             db.executemany(
-                "INSERT INTO packs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO packs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         p.pos,
@@ -169,10 +205,10 @@ class Inbox:
                         t.sent_ms,
                         p.received_ms,
                         len(p.body),
-                        z,
+                        compress(p.body),
+                        _digest(p.body),
                     )
                     for p, t in zip(taken, staged.taken, strict=True)
-                    for z in (compress(p.body),)
                 ],
             )
             db.executemany(
@@ -192,8 +228,19 @@ class Inbox:
                 self._keep_damaged(db, staged)
             if taken:
                 db.execute("UPDATE counters SET value = ? WHERE name = 'pos'", (taken[-1].pos,))
+        self._check_file()
         self._pos += len(taken)
         return taken
+
+    def _check_file(self) -> None:
+        if self._file is None:
+            return
+        try:
+            state = os.stat(self._file)  # noqa: PTH116 - at each commit
+        except FileNotFoundError:
+            state = None
+        if state is None or (state.st_dev, state.st_ino) != self._identity:
+            raise InboxError(f"{self._file}: is gone or was replaced; start the server again")
 
     @staticmethod
     def _keep_damaged(db: sqlite3.Connection, staged: Staged) -> None:
@@ -229,6 +276,20 @@ class Inbox:
                 (through_pos, limit, before_ms),
             ).rowcount
 
+    def give_back(self, spare_pages: int = SPARE_PAGES, pages: int = GIVE_BACK_PAGES) -> int:
+        """Return up to ``pages`` free pages to the file system, leaving ``spare_pages``; return how many went.
+
+        Does nothing in a file made before schema 2 that was not compacted.
+        """
+        db = self._writer
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        (mode,) = db.execute("PRAGMA auto_vacuum").fetchone()
+        pages = min(pages, free - spare_pages)
+        if mode != _INCREMENTAL or pages <= 0:
+            return 0
+        db.executescript(f"PRAGMA incremental_vacuum({pages})")  # execute() would stop at the first
+        return int(pages)
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._writer.execute("BEGIN IMMEDIATE")
@@ -247,34 +308,66 @@ class Inbox:
         """Place of the last pack taken."""
         return self._pos
 
+    def count_after(self, pos: int) -> int:
+        """Return how many packs stand behind ``pos``."""
+        count: int = self._query("SELECT count(*) FROM packs WHERE pos > ?", (pos,))[0][0]
+        return count
+
+    def received_after(self, pos: int) -> int | None:
+        """Return when the first pack behind ``pos`` was received (UTC ms), None when there is none."""
+        rows = self._query(
+            "SELECT received_ms FROM packs WHERE pos > ? ORDER BY pos LIMIT 1", (pos,)
+        )
+        return rows[0][0] if rows else None
+
+    def loss_totals(self) -> list[tuple[str, int, int, int]]:
+        """Return by reason: ranges, packs and readings (an upper bound) that never came."""
+        return self._query(
+            "SELECT reason, count(*), sum(through_seq - from_seq + 1), sum(max(readings, 0))"
+            " FROM losses GROUP BY reason ORDER BY reason",
+            (),
+        )
+
     def read_after(self, pos: int, limit: int) -> list[TakenPack]:
         """Return up to ``limit`` packs behind ``pos``, in order."""
         rows = self._query(
-            "SELECT pos, station, epoch, seq, received_ms, body FROM packs WHERE pos > ?"
+            "SELECT pos, station, epoch, seq, received_ms, body, digest FROM packs WHERE pos > ?"
             " ORDER BY pos LIMIT ?",
             (pos, limit),
         )
         return [
-            TakenPack(pos, station, epoch, seq, received_ms, _unpack(body))
-            for pos, station, epoch, seq, received_ms, body in rows
+            TakenPack(pos, station, epoch, seq, received_ms, *_checked(stored, digest))
+            for pos, station, epoch, seq, received_ms, stored, digest in rows
         ]
 
     def pack(self, station: str, epoch: str, seq: int) -> StoredPack | None:
-        """Return one pack with its header as it was sent, or None when it is not (or no longer) here."""
+        """Return one pack with its header as it was sent, or None when it is not (or no longer) here.
+
+        Of a body that cannot be unpacked any more, what is stored.
+        """
         rows = self._query(
-            "SELECT pos, oldest, sent_ms, received_ms, body FROM packs"
+            "SELECT pos, oldest, sent_ms, received_ms, size, body, digest FROM packs"
             " WHERE epoch = ? AND station = ? AND seq = ?",
             (epoch, station, seq),
         )
         if not rows:
             return None
-        pos, oldest, sent_ms, received_ms, stored = rows[0]
-        body = _unpack(stored)
-        payload = wire.encode_pack(epoch, seq, oldest, sent_ms, body)
-        header = payload[: -len(body) - 1].decode("ascii")
-        digest = hashlib.sha256(body).hexdigest()
+        pos, oldest, sent_ms, received_ms, size, stored, digest = rows[0]
+        unpacked = _unpacked(stored)
+        body = stored if unpacked is None else unpacked
+        header = f"agri1 {epoch} {seq} {oldest} {sent_ms} {size} {digest.hex()}"
         topic = wire.topic(station, "up")
-        return StoredPack(pos, station, epoch, seq, topic, header, received_ms, digest, body)
+        return StoredPack(
+            pos,
+            station,
+            epoch,
+            seq,
+            topic,
+            header,
+            received_ms,
+            hashlib.sha256(body).hexdigest(),
+            body,
+        )
 
     def losses(self, station: str | None = None) -> list[Loss]:
         """Return what was booked as lost or gone, newest first, of one station or of all."""
@@ -299,5 +392,117 @@ class Inbox:
             return self._reader.execute(sql, parameters).fetchall()
 
 
-def _unpack(stored: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(stored, max_output_size=wire.MAX_BODY_BYTES)
+@dataclass(frozen=True, slots=True)
+class BadPack:
+    """A row whose bytes are not those that were taken."""
+
+    pos: int
+    station: str
+    epoch: str
+    seq: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What ``verify`` found: counts, and everything that is wrong."""
+
+    packs: int = 0
+    epochs: int = 0
+    bytes_packed: int = 0
+    bytes_unpacked: int = 0
+    bad: list[BadPack] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.bad or self.faults)
+
+
+def verify(path: Path) -> Verified:
+    """Read the whole inbox at ``path``, beside a running server too; raise InboxError when it cannot be read."""
+    found = Verified()
+    try:
+        with closing(read_only(path)) as db:
+            db.execute("BEGIN")  # one state of it
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise InboxError(
+                    f"{path}: inbox of schema {version}, this program knows {SCHEMA_VERSION}"
+                )
+            faults = [text for (text,) in db.execute("PRAGMA integrity_check")]
+            found.faults += [f"integrity_check: {text}" for text in faults if text != "ok"]
+            _verify_rows(db, found)
+    except sqlite3.DatabaseError as exc:
+        raise InboxError(f"{path}: {exc}; restore a backup or move the file away") from exc
+    return found
+
+
+def _verify_rows(db: sqlite3.Connection, found: Verified) -> None:
+    rows = db.execute("SELECT pos, station, epoch, seq, size, body, digest FROM packs ORDER BY pos")
+    for pos, station, epoch, seq, size, stored, digest in rows:
+        found.packs += 1
+        found.bytes_packed += len(stored)
+        found.bytes_unpacked += size
+        _, damage = _checked(stored, digest)
+        if damage:
+            found.bad.append(BadPack(pos, station, epoch, seq, damage))
+    (found.epochs,) = db.execute("SELECT count(*) FROM watermarks").fetchone()
+    behind = db.execute(
+        "SELECT p.station, p.epoch, max(p.seq), w.last FROM packs p"
+        " LEFT JOIN watermarks w ON w.station = p.station AND w.epoch = p.epoch"
+        " GROUP BY p.station, p.epoch HAVING w.last IS NULL OR max(p.seq) > w.last"
+    )
+    for station, epoch, seq, last in behind:
+        found.faults.append(
+            f"{station}/{epoch}: holds pack {seq}, but its watermark is {'missing' if last is None else last}"
+        )
+
+
+def compact(path: Path) -> tuple[int, int]:
+    """Rewrite the file of a server that is stopped; return its size before and after (bytes).
+
+    Afterwards it gives space back by itself. Needs as much free space as the file is large; raises InboxError.
+    """
+    before = path.stat().st_size
+    free = shutil.disk_usage(path.parent).free
+    if free < before:
+        raise InboxError(
+            f"{path}: {before} bytes must be free to compact it, there are {free}; free disk space"
+        )
+    Inbox.open(path).close()  # in the newest schema
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.DatabaseError as exc:
+        raise InboxError(f"{path}: {exc}") from exc
+    return before, path.stat().st_size
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a database for reading only; raise sqlite3.OperationalError when it is not there."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:DIGEST_BYTES]
+
+
+def _unpacked(stored: bytes) -> bytes | None:
+    try:
+        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=wire.MAX_BODY_BYTES)
+    except zstandard.ZstdError:
+        return None
+
+
+def _checked(stored: bytes, digest: bytes) -> tuple[bytes, str]:
+    """Return the body, and what is wrong with it, if anything."""
+    body = _unpacked(stored)
+    if body is None:
+        return stored, "does not decompress: the inbox file was damaged"
+    if _digest(body) != digest:
+        return body, "does not match its hash: the inbox file was damaged"
+    return body, ""

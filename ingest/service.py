@@ -15,11 +15,14 @@ import structlog
 
 from ingest.consumers import Consumer, Handed
 from ingest.decode import Decoder, SeriesIndex
-from ingest.intake import Committed, Intake
+from ingest.disk import passes
+from ingest.inbox import GIVE_BACK_PAGES
+from ingest.intake import Committed, Hold, Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ingest.disk import Room
     from ingest.inbox import Inbox
     from ingest.registry.live import Registry
     from ingest.stations import StationWatch
@@ -28,9 +31,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GROUP_MESSAGES = 500
+PACE_PACKS = 2000  # about half a second of work for the judge
+PACE_AT_MOST_S = 0.25  # each group; then the inbox takes what comes all the same
+PACE_LOOK_S = 0.01
 GROUP_S = 0.02  # a commit's fsync is shared by what arrives in this time
 KEYS_EVERY_S = 1.0
 HOLD_AFTER_FAULT_S = 10.0
+ROOM_EVERY_S = 1.0
+CROWDED, CALM = 0.8, 0.2  # of the subscriber's queue
+CROWDED_S = 3.0  # a burst is shorter
 PRUNE_EVERY_S = 60.0
 PRUNE_PACKS = 1000  # at a time: taking packs must not wait for it
 DAY_MS = 24 * 3600 * 1000
@@ -52,6 +61,7 @@ class IngestService:
         retention_days: int,
         now_ms: Callable[[], int],
         on_failure: Callable[[], None],
+        room: Room | None = None,
     ) -> None:
         self._subscriber = subscriber
         self._inbox = inbox
@@ -63,9 +73,16 @@ class IngestService:
         self._now_ms = now_ms
         self._on_failure = on_failure
         self.intake = Intake(inbox, registry, store=store)
+        self.tally = subscriber.tally
+        for consumer in consumers:
+            consumer.count_into(self.tally)
+        self._offered = 0  # packs in the group that is not yet committed
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
-        self._keys_due = self._prune_due = 0.0
-        self._hold_until = 0.0
+        self._room = room
+        self._keys_due = self._prune_due = self._room_due = 0.0
+        self._fault_until = 0.0  # the inbox could not be written; tried again then
+        self._crowded_since: float | None = None
+        self._overloaded = False
         self.failure: BaseException | None = None
 
     @property
@@ -77,6 +94,16 @@ class IngestService:
     def last_pos(self) -> int:
         """Place of the last pack taken."""
         return self._inbox.last_pos
+
+    def holding(self) -> str:
+        """Why packs are not taken now; empty while they are."""
+        if self._room is not None and self._room.low:
+            return "disk: nearly full; free space on it"
+        if self.intake.hold is Hold.ALL:
+            return "inbox: not written, disk full?"
+        if self.intake.hold is Hold.READINGS:
+            return "overloaded: packs of readings wait at the stations"
+        return ""
 
     def first_failure(self) -> BaseException | None:
         """What ended a thread of ours, None while all is well."""
@@ -113,6 +140,7 @@ class IngestService:
         try:
             while self._group():
                 self._housekeeping()
+                self._pace()
         except BaseException as exc:
             self.failure = exc
             log.exception("intake_failed")
@@ -144,6 +172,7 @@ class IngestService:
 
     def _offer(self, message: Message) -> None:
         if message.topic.endswith("/up"):
+            self._offered += 1
             self.intake.pack(message.topic, message.payload, message.received_ms)
         else:
             self.intake.status(
@@ -151,16 +180,27 @@ class IngestService:
             )
 
     def _commit(self) -> None:
+        begun = time.perf_counter()
         try:
             committed = self.intake.commit(self._now_ms())
         except sqlite3.OperationalError as exc:
+            if not passes(exc):  # read-only: nobody will be told that it was taken
+                raise
             # Disk full or slow: nothing of the group counts, the edges keep it and probe slowly.
             if not self.intake.hold:
                 log.warning("inbox_not_written", error=str(exc), todo="free disk space")
-            self.intake.hold = True
-            self._hold_until = time.monotonic() + HOLD_AFTER_FAULT_S
+            self._fault_until = time.monotonic() + HOLD_AFTER_FAULT_S
+            self.intake.hold = Hold.ALL
+            self._settle()
             return
+        if committed.packs:
+            self.tally.committed(time.perf_counter() - begun)
+        self._settle()
         self._hand_over(committed)
+
+    def _settle(self) -> None:
+        self.tally.settled(self.intake.counts, self._offered, self._inbox.last_pos)
+        self._offered = 0
 
     def _hand_over(self, committed: Committed) -> None:
         for station, receipt in committed.receipts:
@@ -179,10 +219,26 @@ class IngestService:
             )
         self._watch.offer(committed.statuses)
 
+    def _pace(self) -> None:
+        """Take no more than the judge can follow, within bounds: a breach must not wait behind a backlog.
+
+        The edges keep what is not taken. A judge that stands still paces nothing: then the inbox holds.
+        """
+        until = time.monotonic() + PACE_AT_MOST_S
+        while any(
+            c.paces and not c.failing and self.last_pos - c.position > PACE_PACKS
+            for c in self._consumers
+        ):
+            if time.monotonic() >= until:
+                return
+            time.sleep(PACE_LOOK_S)
+
     def _housekeeping(self) -> None:
         now = time.monotonic()
-        if self.intake.hold and now >= self._hold_until:
-            self.intake.hold = False
+        if self._room is not None and now >= self._room_due:
+            self._room_due = now + ROOM_EVERY_S
+            self._room.look()
+        self.intake.hold = self._wanted_hold(now)
         if now >= self._keys_due:
             self._keys_due = now + KEYS_EVERY_S
             for station in self._registry.refresh_keys():
@@ -191,12 +247,41 @@ class IngestService:
             self._prune_due = now + PRUNE_EVERY_S
             self._prune(now)
 
+    def _wanted_hold(self, now: float) -> Hold:
+        self._watch_queue(now)
+        if now < self._fault_until or (self._room is not None and self._room.low):
+            return Hold.ALL
+        return Hold.READINGS if self._overloaded else Hold.NONE
+
+    def _watch_queue(self, now: float) -> None:
+        """Note when more comes than is taken for some seconds, and when it is over."""
+        messages = self._subscriber.messages
+        filled = messages.qsize() / messages.maxsize
+        if self._overloaded:
+            if filled < CALM:
+                self._overloaded = False
+                self._crowded_since = None
+                log.info("overload_over")
+            return
+        if filled <= CROWDED:
+            self._crowded_since = None
+        elif self._crowded_since is None:
+            self._crowded_since = now
+        elif now - self._crowded_since >= CROWDED_S:
+            self._overloaded = True
+            log.warning(
+                "overloaded", waiting=messages.qsize(), todo="readings wait at the stations"
+            )
+
     def _prune(self, now: float) -> None:
         done = min((c.position for c in self._consumers), default=0)
         try:
             gone = self._inbox.prune(self._now_ms() - self._retention_ms, done, PRUNE_PACKS)
+            gone_pages = self._inbox.give_back()
         except sqlite3.OperationalError as exc:  # deleting needs disk space too
+            if not passes(exc):
+                raise
             log.warning("inbox_not_pruned", error=str(exc), todo="free disk space")
             return
-        if gone == PRUNE_PACKS:
+        if gone == PRUNE_PACKS or gone_pages == GIVE_BACK_PAGES:
             self._prune_due = now  # there is more: go on after the next group

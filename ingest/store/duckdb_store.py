@@ -5,11 +5,13 @@ Series are numbered in a table of their own; what is asked most – the last rea
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import structlog
 
 from ingest.batch import Series
 from ingest.store.downsample import keep_extremes
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ingest.batch import Batch
+
+log = structlog.get_logger()
 
 SCHEMA_VERSION = 1
 _SCHEMA = f"""
@@ -36,6 +40,7 @@ CREATE TABLE IF NOT EXISTS readings (
 """  # noqa: S608 - a constant
 _Rows = dict[str, "NDArray[np.number]"]
 _NEVER = np.iinfo(np.int64).min
+MEMORY_LIMIT = "128MB"  # DuckDB would take four fifths of the machine for its cache
 
 
 class StoreError(Exception):
@@ -47,8 +52,17 @@ class DuckDBStore:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._broken = (
+            False  # DuckDB refuses all work after some I/O errors, until it is opened anew
+        )
+        self._open()
+        self._lock = threading.Lock()
+
+    def _open(self) -> None:
+        path = self._path
         try:
-            self._db = duckdb.connect(path)
+            self._db = duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT})
         except duckdb.Error as exc:
             raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
         try:
@@ -62,7 +76,6 @@ class DuckDBStore:
             raise StoreError(
                 f"{path}: store of schema {version}, this server knows {SCHEMA_VERSION}"
             )
-        self._lock = threading.Lock()
         self._cursor = int(cursor)
         self._load_latest()
 
@@ -93,25 +106,60 @@ class DuckDBStore:
     # ---- writing
 
     def append(self, batch: Batch) -> None:
-        """Store the readings of ``batch`` behind the cursor, and the cursor, in one transaction."""
+        """Store the readings of ``batch`` behind the cursor, and the cursor, in one transaction.
+
+        Raises duckdb.Error when that cannot be done now; the batch may then be handed in again.
+        """
         with self._lock:
+            self._mend()
             if batch.cursor <= self._cursor:
                 return
             fresh = batch.inbox_pos > self._cursor
             known = len(self._series)
-            self._run("BEGIN")
             try:
+                self._run("BEGIN")
                 rows = self._rows(batch, fresh)
                 if len(rows["t_ms"]):
                     self._insert(rows)
                 self._run("UPDATE meta SET inbox_pos = ?", (batch.cursor,))
                 self._run("COMMIT")
             except BaseException:
-                self._run("ROLLBACK")
                 self._forget_series(known)
+                with contextlib.suppress(duckdb.Error):  # a commit that failed has ended it
+                    self._run("ROLLBACK")
+                self._probe()
                 raise
             self._cursor = batch.cursor
             self._remember(rows)
+
+    def _probe(self) -> None:
+        """Find out whether the database still answers after an error."""
+        try:
+            self._run("SELECT inbox_pos FROM meta")
+        except duckdb.Error:
+            self._broken = True
+
+    def _mend(self) -> None:
+        if not self._broken:
+            return
+        with contextlib.suppress(duckdb.Error):
+            self._db.close()
+        try:
+            self._open()
+        except StoreError as exc:  # still no room: the batch waits
+            raise duckdb.IOException(str(exc)) from exc
+        self._broken = False
+        log.info("store_reopened", file=str(self._path))
+
+    def back_up(self, path: Path) -> None:
+        """Write a copy of one state to ``path``, which must not exist; appending goes on meanwhile."""
+        with self._db.cursor() as db:
+            [(name,)] = db.execute("SELECT current_database()").fetchall()
+            db.execute(f"ATTACH {_quoted(str(path))} AS backup_copy")
+            try:
+                db.execute(f"COPY FROM DATABASE {_name(name)} TO backup_copy")
+            finally:
+                db.execute("DETACH backup_copy")
 
     def _rows(self, batch: Batch, fresh: NDArray[np.bool_]) -> _Rows:
         series = self._number(batch)[batch.series_id[fresh]]
@@ -285,3 +333,11 @@ class DuckDBStore:
         """Release the file; what was appended is durable."""
         with self._lock:
             self._db.close()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _name(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'

@@ -6,10 +6,11 @@ import json
 import threading
 
 import pytest
+import zstandard
 from structlog.testing import capture_logs
 
 from ingest import consumers
-from ingest.batch import OUT_OF_ORDER
+from ingest.batch import OUT_OF_ORDER, Fault
 from ingest.consumers import Consumer, Handed
 from ingest.decode import Decoder, SeriesIndex
 from ingest.inbox import Inbox
@@ -31,6 +32,7 @@ class Stage:
         self.at = cursor
         self.seen: list[int] = []
         self.flags: dict[int, int] = {}
+        self.faults: list[Fault] = []
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Event()
@@ -50,6 +52,7 @@ class Stage:
             raise HiccupError("busy")
         self.seen += [pack.pos for pack in batch.packs if pack.pos > self.at]
         self.flags.update(zip(batch.inbox_pos.tolist(), batch.flags.tolist(), strict=True))
+        self.faults += batch.faults
         self.at = batch.cursor
 
 
@@ -227,3 +230,39 @@ def test_one_that_is_ahead_of_the_inbox_misses_nothing(log):
 
 def test_stop_before_start_is_harmless(log):
     Consumer("test", Stage(), log.inbox, log.index, transient=()).stop()
+
+
+@pytest.mark.parametrize("broken", [b"\x00" * 20, zstandard.ZstdCompressor().compress(b"{}")])
+def test_a_body_damaged_on_the_disk_stops_nobody_and_is_a_fault(log, broken):
+    log.take(5)
+    log.inbox._writer.execute("UPDATE packs SET body = ? WHERE pos = 3", (broken,))
+    stage = Stage()
+    log.consumer(stage)
+    until(lambda: everything(stage, 5))
+    assert sorted(stage.flags) == [1, 2, 4, 5]
+    [fault] = stage.faults
+    assert (fault.pack.pos, fault.position, fault.field) == (3, -1, "body")
+    assert "the inbox file was damaged" in fault.reason
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_that_will_not_pass_ends_it_and_is_not_relieved(log):
+    stage, relieved = Stage(), []
+    stage.hiccups = 1
+    with capture_logs():
+        consumer = log.consumer(stage, passes=lambda _: False, relieve=relieved.append)
+        consumer.offer(log.take())
+        until(lambda: consumer.failure is not None)
+    assert isinstance(consumer.failure, HiccupError)
+    assert relieved == []
+
+
+def test_room_is_made_before_the_next_try(log, monkeypatch):
+    monkeypatch.setattr(consumers, "RETRY_FIRST_S", 0.01)
+    stage, relieved = Stage(), []
+    stage.hiccups = 2
+    with capture_logs():
+        consumer = log.consumer(stage, relieve=relieved.append)
+        consumer.offer(log.take())
+        until(lambda: everything(stage, 1))
+    assert [type(error) for error in relieved] == [HiccupError, HiccupError]

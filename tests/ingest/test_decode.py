@@ -16,6 +16,7 @@ from gateway import wire
 from gateway.wire import ClockTrust, Lost, LostReason
 from ingest.batch import (
     BAD_READING,
+    CLOCK_FREE,
     CLOCK_SUSPECT,
     FAIL,
     GROSS_RANGE,
@@ -326,9 +327,9 @@ def test_late_and_clock_suspect_begin_where_they_should(at_ms, flags):
 
 @pytest.mark.parametrize(
     ("clk", "flags"),
-    [("sync", 0), ("free", 0), ("unset", CLOCK_SUSPECT), ("atomic", CLOCK_SUSPECT)],
+    [("sync", 0), ("free", CLOCK_FREE), ("unset", CLOCK_SUSPECT), ("atomic", CLOCK_SUSPECT)],
 )
-def test_a_clock_that_the_edge_does_not_vouch_for_is_suspect(clk, flags):
+def test_what_the_edge_says_of_its_clock_is_kept_with_the_reading(clk, flags):
     assert flags_of(reading(6.0), clk=clk) == [flags]
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+import zstandard
 
 from gateway import wire
-from ingest.inbox import DAMAGED_BYTES, DAMAGED_KEPT, Inbox, InboxError
+from ingest import inbox as inbox_module
+from ingest.inbox import DAMAGED_BYTES, DAMAGED_KEPT, Inbox, InboxError, compact, verify
 from ingest.intake import Damaged, Loss, LossReason, Staged, Taken, Watermark
 
 NOW = 1_777_600_000_000
@@ -168,7 +173,7 @@ def test_another_schema_is_refused(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 9")
     db.close()
-    with pytest.raises(InboxError, match=r"inbox\.db: inbox of schema 9, this server knows 1"):
+    with pytest.raises(InboxError, match=r"inbox\.db: inbox of schema 9, this server knows 2"):
         Inbox.open(path)
 
 
@@ -183,3 +188,154 @@ def test_a_path_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "inbox.db").mkdir()
     with pytest.raises(InboxError, match=r"inbox\.db: unable to open"):
         Inbox.open(tmp_path / "inbox.db")
+
+
+# ---- schema 1
+
+
+def old_file(path: Path) -> None:
+    """Make an inbox as a server of schema 1 has left it."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(Path(__file__).with_name("inbox_v1.sql").read_text("utf-8"))
+
+
+def test_a_file_of_schema_1_is_brought_up_with_its_packs(tmp_path):
+    path = tmp_path / "inbox.db"
+    old_file(path)
+    inbox = Inbox.open(path)
+    assert [(p.pos, p.seq, p.damage) for p in inbox.read_after(0, 9)] == [
+        (1, 1, ""),
+        (2, 2, ""),
+        (3, 3, ""),
+    ]
+    pack = inbox.pack(STATION, EPOCH, 3)
+    assert wire.decode_pack(pack.header.encode() + b"\n" + pack.body).body == b'{"tests":[]}'
+    assert inbox.watermarks() == {(STATION, EPOCH): Watermark("key", 3)}
+    assert len(inbox.losses()) == 1
+    assert inbox.commit(staged(taken(4)))[0].pos == 4
+    inbox.close()
+    assert verify(path).is_good
+
+
+def test_an_upgrade_that_is_cut_leaves_schema_1(tmp_path, monkeypatch):
+    path = tmp_path / "inbox.db"
+    old_file(path)
+
+    def cut(_body) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox_module, "_digest", cut)
+        with pytest.raises(KeyboardInterrupt):
+            Inbox.open(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT * FROM packs").fetchone()[-1:] != (b"",)
+    Inbox.open(path).close()
+    assert verify(path).packs == 3
+
+
+# ---- damaged rows
+
+
+def damage(path, seq: int, body: bytes) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE packs SET body = ? WHERE seq = ?", (body, seq))
+
+
+WRONG = zstandard.ZstdCompressor().compress(b'{"readings":[1]}')
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "reason"),
+    [(b"\x00" * 20, "does not decompress"), (WRONG, "does not match its hash")],
+)
+def test_a_damaged_body_is_read_as_damaged_and_named_by_verify(tmp_path, bytes_, reason):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    inbox.commit(staged(taken(1), taken(2), taken(3)))
+    damage(path, 2, bytes_)
+    assert [reason in pack.damage for pack in inbox.read_after(0, 9)] == [False, True, False]
+    assert inbox.pack(STATION, EPOCH, 2) is not None
+    found = verify(path)  # beside the open inbox
+    assert [(b.station, b.epoch, b.seq) for b in found.bad] == [(STATION, EPOCH, 2)]
+    assert reason in found.bad[0].reason
+    assert (found.packs, found.faults, found.is_good) == (3, [], False)
+    inbox.close()
+
+
+def test_verify_finds_a_watermark_behind_its_packs(tmp_path):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    inbox.commit(staged(taken(1), taken(2)))
+    inbox.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE watermarks SET last = 1")
+    found = verify(path)
+    assert (found.bad, found.is_good) == ([], False)
+    assert found.faults == [f"{STATION}/{EPOCH}: holds pack 2, but its watermark is 1"]
+
+
+def test_verify_of_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InboxError, match="unable to open"):
+        verify(tmp_path / "inbox.db")
+
+
+# ---- space
+
+
+def fill(inbox: Inbox, packs: int) -> None:
+    rng = random.Random(1)
+    inbox.commit(staged(*(taken(n, rng.randbytes(20_000)) for n in range(1, packs + 1))))
+
+
+def test_what_was_pruned_goes_back_to_the_file_system_bit_by_bit(tmp_path):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    fill(inbox, 100)
+    inbox._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    full = path.stat().st_size
+    inbox.prune(NOW + 1, 100)
+    assert inbox.give_back(spare_pages=50, pages=64) == 64
+    assert inbox.commit(staged(taken(101)))[0].pos == 101  # taking goes on in between
+    while inbox.give_back(spare_pages=50, pages=64):
+        continue
+    inbox._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size < full / 4
+    assert inbox._writer.execute("PRAGMA freelist_count").fetchone() == (50,)
+    assert verify(path).is_good
+    inbox.close()
+
+
+def test_compact_makes_an_old_file_small_and_able_to_shrink(tmp_path):
+    path = tmp_path / "inbox.db"
+    old_file(path)
+    inbox = Inbox.open(path)
+    rng = random.Random(1)
+    inbox.commit(staged(*(taken(n, rng.randbytes(20_000)) for n in range(4, 104))))
+    inbox.prune(NOW + 1, 90)
+    assert inbox.give_back(spare_pages=0) == 0  # a file of schema 1 cannot
+    inbox.close()
+    before, after = compact(path)
+    assert after < before / 4
+    inbox = Inbox.open(path)
+    assert inbox.last_pos == 103
+    inbox.prune(NOW + 1, 103)
+    assert inbox.give_back(spare_pages=0) > 0
+    inbox.close()
+
+
+# ---- case R16: the file is taken away
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_r16_nothing_is_taken_into_a_file_that_is_gone(tmp_path, replaced):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    inbox.commit(staged(taken(1)))
+    path.unlink()
+    if replaced:
+        path.touch()
+    with pytest.raises(InboxError, match="is gone or was replaced"):
+        inbox.commit(staged(taken(2)))
+    inbox.close()

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ulid import ULID
 
 from gateway import keys, wire
 from gateway.wire import EpochState, Lane, Lost, LostReason, ReceiptState
@@ -26,9 +27,14 @@ NOW = 1_777_600_000_000
 @dataclass
 class Approvals:
     keys: set[str] = field(default_factory=lambda: {keys.public_text(KEY)})
+    replaced: dict[str, int] = field(default_factory=dict)
 
     def is_approved(self, station: str, key: str) -> bool:
         return station == STATION and key in self.keys
+
+    def may_deliver(self, station: str, key: str, epoch: str) -> bool:
+        began_ms = ULID.from_str(epoch).milliseconds
+        return self.is_approved(station, key) or began_ms <= self.replaced.get(key, -1)
 
 
 class Server:
@@ -326,7 +332,7 @@ def test_a_failed_commit_leaves_watermarks_and_gives_no_receipt(known):
     with pytest.raises(sqlite3.IntegrityError, match="disk full"):
         known.commit()
     assert known.last() == 1
-    assert known.intake.counts == counts
+    assert known.intake.counts == counts | {Outcome.HELD: 1}
     assert known.losses() == []
     assert (STATION, E2) not in known.inbox.watermarks()
     known.db.execute("DROP TRIGGER full")
@@ -507,6 +513,124 @@ def test_a_new_life_of_the_server_goes_on_where_the_inbox_ends(known):
     known.status((E1, 1, 1))
     [(_, receipt)] = known.commit().receipts
     assert (receipt.seq, receipt.store) == (1, "01KASTARE00000000000000001")
+
+
+# ---- a gateway is replaced
+
+NEW = Ed25519PrivateKey.generate()
+OLD_EPOCH, NEWER_EPOCH, YOUNG_EPOCH = (
+    str(ULID.from_timestamp((NOW + hours * 3_600_000) / 1000)) for hours in (-48, -1, 1)
+)
+
+
+@pytest.fixture
+def swapped(server):
+    """A server that knows ``OLD_EPOCH`` up to 2 as KEY's, when NEW takes over at ``NOW``."""
+    server.status((OLD_EPOCH, 1, 5))
+    for seq in (1, 2):
+        server.pack(seq, epoch=OLD_EPOCH)
+    server.commit()
+    server.approvals.keys = {keys.public_text(NEW)}
+    server.approvals.replaced = {keys.public_text(KEY): NOW}
+    return server
+
+
+def test_a_replaced_gateway_delivers_what_it_had_begun(swapped):
+    assert swapped.pack(3, epoch=OLD_EPOCH) is Outcome.TAKEN
+    assert swapped.answers() == {OLD_EPOCH: (3, "ok", False)}
+    swapped.status((OLD_EPOCH, 1, 5), (NEWER_EPOCH, 1, 9))
+    assert swapped.answers() == {OLD_EPOCH: (3, "ok", False), NEWER_EPOCH: (0, "ok", False)}
+    assert swapped.pack(1, epoch=NEWER_EPOCH) is Outcome.TAKEN
+
+
+def test_a_new_epoch_of_a_replaced_gateway_is_pending(swapped):
+    swapped.status((YOUNG_EPOCH, 4, 9))
+    assert swapped.answers() == {YOUNG_EPOCH: (0, "pending", False)}
+    assert swapped.pack(4, epoch=YOUNG_EPOCH, oldest=4) is Outcome.PENDING
+    assert swapped.answers() == {YOUNG_EPOCH: (0, "pending", False)}
+    assert (swapped.losses(), swapped.stored(YOUNG_EPOCH)) == ([], [])
+
+
+def test_gaps_of_a_replaced_gateway_are_booked_as_of_others(swapped):
+    assert swapped.pack(6, epoch=OLD_EPOCH, oldest=5) is Outcome.OUT_OF_ORDER
+    swapped.commit()
+    assert swapped.losses() == [(3, 4, -1, "gap")]
+    swapped.status((OLD_EPOCH, 8, 7), (NEWER_EPOCH, 3, 2))
+    swapped.commit()
+    assert swapped.losses() == [(3, 4, -1, "gap"), (5, 7, -1, "gap"), (1, 2, -1, "gap")]
+
+
+def test_a_replaced_gateway_speaks_for_the_station_no_more(swapped):
+    swapped.status((OLD_EPOCH, 1, 5), session="old box")
+    [live] = swapped.commit().statuses
+    assert not live.approved
+    swapped.will("old box")
+    assert swapped.commit().statuses == []
+
+
+def test_the_will_of_a_gateway_that_was_replaced_meanwhile_does_not_count(swapped):
+    swapped.will("s1")  # of its session while it was approved
+    assert swapped.commit().statuses == []
+
+
+def test_a_replaced_gateways_status_moves_no_epoch_of_another(swapped):
+    swapped.status((NEWER_EPOCH, 1, 0), key=NEW)
+    swapped.commit()
+    swapped.status((NEWER_EPOCH, 7, 9))
+    assert swapped.answers() == {NEWER_EPOCH: (0, "ok", False)}
+    assert swapped.losses() == []
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_old_spool_in_the_new_machine_goes_on(swapped, seen):
+    epoch, last = (OLD_EPOCH, 2) if seen else (NEWER_EPOCH, 0)
+    swapped.status((epoch, 1, 5), (YOUNG_EPOCH, 1, 1), key=NEW)
+    assert swapped.answers() == {epoch: (last, "ok", False), YOUNG_EPOCH: (0, "ok", False)}
+    for seq in range(last + 1, 6):
+        assert swapped.pack(seq, epoch=epoch) is Outcome.TAKEN
+    assert swapped.pack(1, epoch=YOUNG_EPOCH) is Outcome.TAKEN
+    owner = swapped.commit() and swapped.inbox.watermarks()[STATION, epoch].owner
+    assert owner == keys.public_text(KEY if seen else NEW)
+
+
+def test_from_a_refused_key_nothing_comes_any_more(swapped):
+    swapped.approvals.replaced.clear()
+    assert swapped.pack(3, epoch=OLD_EPOCH) is Outcome.PENDING
+    swapped.status((OLD_EPOCH, 1, 5), key=NEW)  # nor when another gateway lists it
+    swapped.status((NEWER_EPOCH, 1, 5))
+    assert swapped.answers() == {
+        OLD_EPOCH: (2, "pending", False),
+        NEWER_EPOCH: (0, "pending", False),
+    }
+    assert swapped.pack(1, epoch=NEWER_EPOCH) is Outcome.PENDING
+
+
+def test_a_stranger_delivers_nothing_before_or_after(swapped):
+    for epoch in (NEWER_EPOCH, YOUNG_EPOCH):
+        swapped.status((epoch, 1, 5), key=STRANGER)
+        assert swapped.answers() == {epoch: (0, "pending", False)}
+        assert swapped.pack(1, epoch=epoch) is Outcome.PENDING
+        swapped.commit()
+
+
+def test_the_old_gateways_key_is_good_for_its_own_station_only(swapped):
+    swapped.status((OLD_EPOCH, 1, 5), key=STRANGER, station="hl-002")
+    assert swapped.answers() == {OLD_EPOCH: (0, "pending", False)}
+    assert swapped.pack(3, epoch=OLD_EPOCH, station="hl-002") is Outcome.PENDING
+
+
+def test_each_epoch_is_told_whether_it_is_taken_when_the_keys_have_changed(swapped):
+    swapped.approvals.keys.add(keys.public_text(KEY))
+    swapped.status((YOUNG_EPOCH, 1, 5))
+    swapped.status((NEWER_EPOCH, 1, 5), key=STRANGER)
+    swapped.commit()
+    swapped.approvals.keys.remove(keys.public_text(KEY))
+    swapped.intake.answer_again(STATION)
+    assert swapped.answers() == {
+        OLD_EPOCH: (2, "ok", False),
+        NEWER_EPOCH: (0, "pending", False),
+        YOUNG_EPOCH: (0, "pending", False),
+    }
 
 
 # ---- all together

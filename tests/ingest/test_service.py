@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from structlog.testing import capture_logs
 
 from gateway import keys, wire
+from gateway.broker import BrokerLogin
 from gateway.wire import EpochState, Lane, ReceiptState
 from ingest import service as service_module
 from ingest import tables
@@ -22,14 +23,14 @@ from ingest.batch import Series
 from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
 from ingest.inbox import Inbox
-from ingest.intake import Outcome
+from ingest.intake import Hold, Outcome
 from ingest.operational import Operational
 from ingest.registry.live import Registry
 from ingest.service import IngestService
 from ingest.stations import StationWatch
 from ingest.store.duckdb_store import DuckDBStore
 from ingest.store.stage import StoreStage
-from ingest.subscriber import BrokerLogin, Subscriber
+from ingest.subscriber import Subscriber
 from tests.conftest import until
 from tests.ingest.test_subscriber import Publisher
 
@@ -41,6 +42,7 @@ pytestmark = pytest.mark.mosquitto
 NOW = 1_777_600_000_000
 DAY = 24 * 3_600_000
 E1 = "01KAAAAAAAAAAAAAAAAAAAAAA1"
+E2 = "01KAAAAAAAAAAAAAAAAAAAAAA2"
 STORE = "01KASTARE00000000000000000"
 KEY = Ed25519PrivateKey.generate()
 A = Series("hl-001", "a", "soil_ph")
@@ -133,6 +135,10 @@ class Edge(Publisher):
         record = {"n": "a/soil_ph", "t": (NOW + seq) / 1000, "v": seq if value is None else value}
         body = json.dumps({"readings": [record]}).encode()
         self.publish("agri/v1/hl-001/up", wire.encode_pack(E1, seq, 1, NOW, body))
+
+    def tests_pack(self, seq: int) -> None:
+        """Send an empty pack of the tests lane."""
+        self.publish("agri/v1/hl-001/up", wire.encode_pack(E2, seq, 1, NOW, b'{"tests":[]}'))
 
     def receipt(self) -> wire.Receipt:
         return wire.decode_receipt(self.received.get(timeout=20))
@@ -307,3 +313,80 @@ def test_stop_takes_what_was_received_before(flowing, edge):
     taken = [pack.seq for pack in flowing.inbox.read_after(0, 1000)]
     assert taken == list(range(1, flowing.service.intake.counts[Outcome.TAKEN] + 1))
     assert flowing.subscriber.messages.qsize() == 0
+
+
+def test_when_more_comes_than_is_taken_readings_wait_and_tests_go_on(flowing, edge, monkeypatch):
+    """The subscriber's real queue, an inbox that was slow for a moment."""
+    monkeypatch.setattr(service_module, "CROWDED_S", 0.0)
+    monkeypatch.setattr(service_module, "GROUP_MESSAGES", 2)
+    edge.status((E1, 1, 0), (E2, 1, 0))
+    until(lambda: ("hl-001", E2) in flowing.inbox.watermarks())
+    flowing.subscriber.messages.maxsize = 20
+    waited = threading.Event()
+    commit = flowing.inbox.commit
+
+    def gated(staged):
+        if not waited.is_set():
+            waited.set()
+            until(flowing.subscriber.messages.full)
+        return commit(staged)
+
+    monkeypatch.setattr(flowing.inbox, "commit", gated)
+    with capture_logs() as logs:
+        for seq in range(1, 61):
+            edge.pack(seq)
+        until(lambda: any(entry["event"] == "overloaded" for entry in logs))
+        edge.tests_pack(1)
+        until(lambda: flowing.inbox.watermarks()["hl-001", E2].last == 1)
+        until(lambda: any(entry["event"] == "overload_over" for entry in logs))
+    counts = flowing.service.intake.counts
+    assert counts[Outcome.HELD] > 0
+    assert [entry["event"] for entry in logs].count("overloaded") == 1
+    until(lambda: flowing.service.intake.hold is Hold.NONE)
+    taken = flowing.inbox.watermarks()["hl-001", E1].last
+    edge.pack(taken + 1)
+    assert edge.receipted(taken + 1).state is ReceiptState.OK
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_r16_a_read_only_inbox_ends_the_service_and_nothing_is_receipted(flowing, edge):
+    flowing.inbox._writer.execute("PRAGMA query_only = ON")
+    with capture_logs():
+        edge.pack(1)
+        assert flowing.failed.wait(20)
+    assert "readonly" in str(flowing.service.first_failure())
+    assert edge.received.empty()
+
+
+def test_space_that_retention_freed_is_given_back_in_the_background(flowing, edge, monkeypatch):
+    monkeypatch.setattr(service_module, "PRUNE_EVERY_S", 0.0)
+    big = {"readings": [], "pad": random.Random(1).randbytes(50_000).hex()}
+    for seq in range(1, 101):
+        payload = wire.encode_pack(E1, seq, 1, NOW, json.dumps(big).encode())
+        edge.publish("agri/v1/hl-001/up", payload)
+    edge.receipted(100)
+    (full,) = flowing.inbox._writer.execute("PRAGMA page_count").fetchone()
+    assert full > 1200
+    until(lambda: flowing.consumer.position == 100)
+    flowing.now += 90 * DAY + 1
+    flowing.service._prune_due = 0.0
+    until(lambda: flowing.inbox._query("PRAGMA freelist_count", ())[0][0] in range(1000, 1025))
+    until(lambda: flowing.inbox._query("PRAGMA page_count", ())[0][0] < full - 100)
+
+
+@pytest.mark.parametrize("paces", [True, False])
+def test_what_is_taken_waits_for_the_judge_within_bounds(flowing, edge, monkeypatch, *, paces):
+    """A consumer that stands still: with one that paces the intake pauses after each group, yet takes everything."""
+    monkeypatch.setattr(service_module, "PACE_PACKS", 3)
+    pauses = []
+    sleep = service_module.time.sleep
+    monkeypatch.setattr(service_module.time, "sleep", lambda s: (pauses.append(s), sleep(s)))
+    flowing.consumer.paces = paces
+    handled = threading.Event()
+    stage = flowing.consumer._stage
+    monkeypatch.setattr(stage, "handle", lambda _batch: handled.wait(20))
+    for seq in range(1, 11):
+        edge.pack(seq)
+    edge.receipted(10)
+    until(lambda: bool(pauses) is paces)
+    handled.set()

@@ -13,10 +13,18 @@ from gateway.wire import DeviceSeen, Status
 from ingest import tables
 from ingest.intake import LiveStatus
 from ingest.operational import Operational
-from ingest.stations import OFFLINE_AFTER_MS, PENDING_KEYS_MAX, StationWatch
+from ingest.stations import (
+    CLOCK_OFF_MS,
+    CLONED_WITHIN_S,
+    OFFLINE_AFTER_S,
+    PENDING_KEYS_MAX,
+    StationWatch,
+)
 from tests.conftest import until
 
 NOW = 1_777_600_000_000
+HOUR_MS = 3_600_000
+OFFLINE_AFTER_MS = int(OFFLINE_AFTER_S * 1000)
 KEY, OTHER = "k" * 44, "o" * 44
 
 
@@ -25,12 +33,14 @@ class County:
         self.operational = Operational(f"sqlite:///{directory / 'operational.db'}")
         self.operational.migrate()
         self.now = NOW
+        self.stepped_ms = 0  # by how much the wall clock was set
         self.connected_since: int | None = NOW
         self.woken = 0
         self.failed = threading.Event()
         self.watch = StationWatch(
             self.operational,
-            now_ms=lambda: self.now,
+            now_ms=lambda: self.now + self.stepped_ms,
+            monotonic=lambda: (self.now - NOW) / 1000,
             connected_since_ms=lambda: self.connected_since,
             after=self.wake,
             on_failure=self.failed.set,
@@ -46,7 +56,7 @@ class County:
 
     def status(self, station="hl-001", *, approved=True, key=KEY, **fields) -> LiveStatus:
         status = Status(**{"online": True, "session": "s1", "key": key, **fields})
-        return LiveStatus(station, status, self.now, approved)
+        return LiveStatus(station, status, self.now + self.stepped_ms, approved)
 
     def will(self, station="hl-001") -> LiveStatus:
         return LiveStatus(station, Status(online=False, session="s1"), self.now, approved=True)
@@ -127,11 +137,11 @@ def test_a_will_and_a_goodbye_are_offline(county):
 def test_silence_of_three_intervals_is_offline_once_ingest_was_there_as_long(county):
     county.write(county.status())
     county.now += OFFLINE_AFTER_MS + 1
-    for since in (None, NOW + 60_000):
+    for since in (None, NOW + 60_000):  # not connected, connected a moment ago
         county.connected_since = since
         county.write()
         assert county.state()["online"]
-    county.connected_since = NOW
+    county.now += OFFLINE_AFTER_MS + 1
     county.write()
     county.write()
     assert not county.state()["online"]
@@ -139,10 +149,107 @@ def test_silence_of_three_intervals_is_offline_once_ingest_was_there_as_long(cou
 
 
 def test_exactly_three_intervals_are_no_silence(county):
+    county.write()
     county.write(county.status())
     county.now += OFFLINE_AFTER_MS
     county.write()
     assert county.state()["online"]
+
+
+@pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS, 365 * 24 * HOUR_MS, -365 * 24 * HOUR_MS])
+def test_a_step_of_the_servers_clock_calls_nobody_offline(county, step_ms):
+    county.write(county.status(), county.status("hl-002"))
+    county.now += OFFLINE_AFTER_MS
+    county.write(county.status())
+    county.stepped_ms = step_ms
+    with capture_logs() as logs:
+        county.write()
+        county.write()
+    assert [(e["event"], e["step_ms"]) for e in logs] == [("server_clock_stepped", step_ms)]
+    assert county.state()["online"]
+    assert county.state("hl-002")["online"]  # silent for exactly three intervals
+    # The age of the last beat is what it was: the pages go by it.
+    assert county.state()["seen_ms"] == county.now + step_ms
+    county.now += 1
+    county.write()
+    assert county.state()["online"]
+    assert not county.state("hl-002")["online"]  # and silence is found all the same
+
+
+def test_a_station_known_from_before_the_start_gets_three_intervals_too(county):
+    county.write(county.status())
+    again = StationWatch(
+        county.operational,
+        now_ms=lambda: county.now,
+        monotonic=lambda: (county.now - NOW) / 1000,
+        connected_since_ms=lambda: county.connected_since,
+        after=county.wake,
+    )
+    county.now += 10 * OFFLINE_AFTER_MS
+    again.write()
+    county.now += OFFLINE_AFTER_MS - 1
+    again.write()
+    assert county.state()["online"]
+    county.now += 1
+    again.write()
+    assert not county.state()["online"]
+
+
+def spoken(county, sessions, *, every_ms=60_000):
+    for session in sessions:
+        county.now += every_ms
+        county.write(county.status(session=session))
+
+
+def test_one_key_in_two_sessions_in_turn_is_a_cloned_gateway(county):
+    with capture_logs() as logs:
+        spoken(county, "ababa")
+        assert county.state()["alarms"] == ["gateway_cloned"]
+        spoken(county, "baba")
+    assert county.events() == [("hl-001", "online"), ("hl-001", "gateway_cloned")]
+    [said] = [e for e in logs if e["event"] == "gateway_cloned"]
+    assert said["log_level"] == "error"
+    assert "stop the copy" in said["todo"]
+
+    spoken(county, "a" * int(CLONED_WITHIN_S / 60))  # the copy was stopped
+    assert county.state()["alarms"] == []
+
+
+def test_clones_that_push_each_other_off_are_found_within_one_write(county):
+    county.write(*[county.status(session=session) for session in "ababa"])
+    assert county.state()["alarms"] == ["gateway_cloned"]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "every_ms"),
+    [
+        ("abcdef", 1_000),  # starts again and again
+        ("aabaabb", 1_000),  # a start, and one status that came late
+        ("ababa", 151_000),  # minutes apart, many of them
+    ],
+)
+def test_restarts_and_late_messages_are_no_clones(county, sessions, every_ms):
+    spoken(county, sessions, every_ms=every_ms)
+    assert county.state()["alarms"] == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_clock_far_off_is_an_alarm_however_it_is_known(county, sign):
+    off = sign * (CLOCK_OFF_MS + 1)
+    with capture_logs() as logs:
+        county.write(county.status(clock_offset_ms=off))
+        county.write(county.status(clock_offset_ms=off, alarms=["clock_off"]))
+        assert county.state()["alarms"] == ["clock_off"]
+        county.write(county.status(clock_offset_ms=sign * CLOCK_OFF_MS))
+        assert county.state()["alarms"] == []
+        county.write(county.status(sent_ms=county.now + off))  # it never had a receipt
+    assert (county.state()["clock_offset_ms"], county.state()["alarms"]) == (off, ["clock_off"])
+    said = [(e["event"], e["alarm"]) for e in logs if e["event"].startswith("station_alarm")]
+    assert said == [
+        ("station_alarm", "clock_off"),
+        ("station_alarm_ended", "clock_off"),
+        ("station_alarm", "clock_off"),
+    ]
 
 
 def test_a_key_that_is_not_approved_waits_and_changes_nothing_else(county):
@@ -224,11 +331,11 @@ def test_the_thread_writes_and_stop_writes_what_is_pending(county):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_is_reported(county):
-    county.watch.offer([LiveStatus("hl-001", None, NOW, approved=True)])  # type: ignore[arg-type]
+    county.watch.offer([county.status(version=None)])
     with capture_logs():
         county.watch.start()
         assert county.failed.wait(30)
-    assert isinstance(county.watch.failure, AttributeError)
+    assert isinstance(county.watch.failure, TypeError)
     county.watch.stop()
 
 

@@ -6,6 +6,7 @@ import base64
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from drivers.errors import ConfigError
 from ingest import tables
@@ -246,3 +247,55 @@ def test_a_key_that_waited_is_approved_by_the_file(operational, write):
     assert rows(operational, k.c.station, k.c.state, k.c.first_seen_ms) == [
         ("hl-001", "approved", 2)
     ]
+
+
+def key_states(operational):
+    k = tables.gateway_keys
+    return dict(rows(operational, k.c.key, k.c.state))
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_files_key_does_not_displace_the_approved_one(operational, write, shown):
+    k = tables.gateway_keys
+    files.sync(operational, files.load(write(GOOD.replace(f'key = "{KEY}"', ""))), 1)
+    with operational.write() as db:
+        db.execute(
+            sa.insert(k).values(station="hl-001", key="own", state="approved", first_seen_ms=2)
+        )
+        if shown:
+            db.execute(
+                sa.insert(k).values(station="hl-001", key=KEY, state="pending", first_seen_ms=2)
+            )
+    with capture_logs() as logs:
+        files.sync(operational, files.load(write(GOOD)), 4)
+    assert key_states(operational) == {KEY: "pending", "own": "approved"}
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("registry_key_not_adopted", "warning")
+    assert (line["station"], line["key"], line["approved"]) == ("hl-001", KEY, "own")
+    assert f"agrigate station replace hl-001 {KEY}" in line["todo"]
+
+
+@pytest.mark.parametrize("state", ["replaced", "refused"])
+@pytest.mark.parametrize("successor", [False, True])
+def test_a_start_does_not_bring_back_a_key_that_was_replaced_or_refused(
+    operational, write, state, successor
+):
+    k = tables.gateway_keys
+    files.sync(operational, files.load(write(GOOD)), 1)
+    with operational.write() as db:
+        db.execute(sa.update(k).values(state=state, replaced_ms=3))
+        if successor:
+            db.execute(
+                sa.insert(k).values(station="hl-001", key="new", state="approved", first_seen_ms=2)
+            )
+    with capture_logs() as logs:
+        files.sync(operational, files.load(write(GOOD)), 4)
+    assert key_states(operational) == {KEY: state} | ({"new": "approved"} if successor else {})
+    assert [line["event"] for line in logs] == ["registry_key_not_adopted"]
+
+
+def test_a_key_that_is_approved_already_is_no_news(operational, write):
+    files.sync(operational, files.load(write(GOOD)), 1)
+    with capture_logs() as logs:
+        files.sync(operational, files.load(write(GOOD)), 4)
+    assert logs == []

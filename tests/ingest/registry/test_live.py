@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from ulid import ULID
 
 from ingest import tables
 from ingest.operational import Operational
 from ingest.registry.context import PlotContext
 from ingest.registry.live import Registry
+
+NOW = 1_777_600_000_000
+
+
+def epoch_of(at_ms):
+    return str(ULID.from_timestamp(at_ms / 1000))
 
 
 @pytest.fixture
@@ -43,11 +50,12 @@ def operational(tmp_path):
     operational.close()
 
 
-def set_key(operational, station, key, state):
+def set_key(operational, station, key, state, replaced_ms=None):
     k = tables.gateway_keys
+    row = {"station": station, "key": key, "state": state, "replaced_ms": replaced_ms}
     with operational.write() as db:
         db.execute(sa.delete(k).where(k.c.station == station, k.c.key == key))
-        db.execute(sa.insert(k).values(station=station, key=key, state=state, first_seen_ms=1))
+        db.execute(sa.insert(k).values(first_seen_ms=1, **row))
 
 
 def test_the_context_of_a_device_is_its_plots(operational):
@@ -100,3 +108,34 @@ def test_refresh_names_the_stations_whose_keys_changed(operational):
     set_key(operational, "hl-002", "k2", "approved")
     assert registry.refresh_keys() == {"hl-001", "hl-002"}
     assert not registry.is_approved("hl-001", "k1")
+
+
+def test_a_replaced_key_may_deliver_what_it_began_until_then(operational):
+    set_key(operational, "hl-001", "new", "approved")
+    set_key(operational, "hl-001", "old", "replaced", NOW)
+    registry = Registry(operational)
+    assert not registry.is_approved("hl-001", "old")
+    for at_ms, may in ((NOW - 86_400_000, True), (NOW, True), (NOW + 1, False)):
+        assert registry.may_deliver("hl-001", "old", epoch_of(at_ms)) is may
+        assert registry.may_deliver("hl-001", "new", epoch_of(at_ms))
+    assert not registry.may_deliver("hl-002", "old", epoch_of(NOW - 1))
+
+
+@pytest.mark.parametrize("state", ["pending", "refused"])
+def test_any_other_key_may_deliver_nothing(operational, state):
+    set_key(operational, "hl-001", "k", state, NOW if state == "refused" else None)
+    registry = Registry(operational)
+    assert not registry.may_deliver("hl-001", "k", epoch_of(NOW - 1))
+    assert not registry.may_deliver("hl-001", "stranger", epoch_of(NOW - 1))
+    assert not registry.may_deliver("hl-009", "k", epoch_of(NOW - 1))
+
+
+def test_refresh_names_a_station_whose_key_was_replaced(operational):
+    set_key(operational, "hl-001", "old", "approved")
+    registry = Registry(operational)
+    set_key(operational, "hl-001", "old", "replaced", NOW)
+    set_key(operational, "hl-001", "new", "approved")
+    assert registry.refresh_keys() == {"hl-001"}
+    set_key(operational, "hl-001", "old", "refused")
+    assert registry.refresh_keys() == {"hl-001"}
+    assert registry.refresh_keys() == set()
