@@ -13,26 +13,38 @@ class Commands(click.Group):
     """Loads a command when it is called, so that an edge never imports the server; help needs no import at all."""
 
     COMMANDS: ClassVar[dict[str, str]] = {
+        "backup": "dashboards.data_cli:backup",
         "demo": "demo.cli:demo",
+        "deploy": "dashboards.deploy_cli:deploy",
         "describe": "dashboards.describe:describe",
         "edge": "gateway.cli:edge",
+        "inbox": "dashboards.data_cli:inbox",
         "judge": "ingest.cli:judge",
+        "restore": "dashboards.data_cli:restore",
         "serve": "dashboards.cli:serve",
-        "station": "dashboards.cli:station",
+        "station": "dashboards.station_cli:station",
     }
     SAYS: ClassVar[dict[str, str]] = {
+        "backup": "Write a copy of all data of a server, while it runs, into a new directory.",
         "demo": "Run a county on this machine: simulated instruments, agents, server, regulator.",
+        "deploy": "Write the broker's configuration from the registry.",
         "describe": "Write JSON Schemas, AsyncAPI and OpenAPI from the types.",
         "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
+        "inbox": "Check every pack in the inbox, or make its file small again.",
         "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
+        "restore": "Check a backup and put it into a server's data directory.",
         "serve": "Run the server: ingest, judge, store, alerts, pages.",
-        "station": "Ask and tell a running server about stations.",
+        "station": "Enrol stations, decide about their gateways' keys: asks a running server.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
+        "backup": "server",
         "demo": "demo",
+        "deploy": "server",
         "describe": "server",
         "edge": "edge",
+        "inbox": "server",
         "judge": "server",
+        "restore": "server",
         "serve": "server",
         "station": "server",
     }

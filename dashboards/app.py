@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 
 from dashboards.access import reader
 from dashboards.api import (
     alerts,
+    backup,
+    broker,
+    enrolment,
     errors,
     events,
+    gateway_keys,
     health,
     indicators,
     overview,
@@ -77,6 +82,7 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             RequestValidationError: errors.wrong_parameter,
+            OperationalError: errors.not_written,
             Exception: errors.failed,
         },
     )
@@ -95,7 +101,7 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         events,
     ):
         app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
-    for part in (stations, alerts):
+    for part in (enrolment, gateway_keys, alerts, backup, broker):
         app.include_router(part.writing, prefix=PREFIX)
     app.include_router(health.router)
     return app

@@ -28,13 +28,18 @@ from dashboards.names import names_of, product_names_of
 from dashboards.serving import DashboardServer
 from dashboards.signal import EventSignal
 from dashboards.sources import Sources
+from ingest.backup import INBOX, OPERATIONAL, READINGS, UNFINISHED, Backups
+from ingest.broker.pki import Authority
+from ingest.broker.probe import AccessProbe
 from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
+from ingest.disk import MB, DiskError, Room, passes
 from ingest.inbox import Inbox, InboxError
 from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.operational import Operational
 from ingest.registry import files
+from ingest.registry.enrolment import Site
 from ingest.registry.live import Registry
 from ingest.service import IngestService
 from ingest.stations import StationWatch
@@ -72,6 +77,14 @@ def only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_restored(data_dir: Path) -> None:
+    """Raise ServeError when a restore into the data directory was begun and not finished."""
+    if (data_dir / UNFINISHED).exists():
+        raise ServeError(
+            f"{data_dir}: a restore was not finished; run agrigate restore --replace again"
+        )
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens for the pages; raise ServeError when the address cannot be had."""
     try:
@@ -87,17 +100,18 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(config: ServerConfig) -> None:
     """Run until SIGTERM or SIGINT; raise ServeError or ConfigError when a part cannot start or fails."""
     with only_one(config.data_dir), ExitStack() as stack:
+        check_restored(config.data_dir)
         pages = stack.enter_context(listen(config.host, config.port))
         registry_file = files.load(config.registry)
-        operational = Operational(f"sqlite:///{config.data_dir / 'operational.db'}")
+        operational = Operational(f"sqlite:///{config.data_dir / OPERATIONAL}")
         stack.callback(operational.close)
         operational.migrate()
         files.sync(operational, registry_file, now_ms())
         sync_endpoints(operational, config.webhooks, now_ms())
         _provide_key(operational, config)
-        inbox = Inbox.open(config.data_dir / "inbox.db")
+        inbox = Inbox.open(config.data_dir / INBOX)
         stack.callback(inbox.close)
-        store = DuckDBStore(config.data_dir / "readings.duckdb")
+        store = DuckDBStore(config.data_dir / READINGS)
         stack.callback(store.close)
         await _Server(config, operational, inbox, store).run(pages)
 
@@ -123,6 +137,24 @@ def _provide_key(operational: Operational, config: ServerConfig) -> None:
     fresh.rename(file)
 
 
+def _site(config: ServerConfig) -> Site | None:
+    if config.deploy is None:
+        return None
+    pki = config.data_dir / "pki"
+    return Site(config.deploy.host, config.deploy.port, lambda: Authority.open(pki))
+
+
+def _access_probe(config: ServerConfig) -> AccessProbe | None:
+    if config.probe is not None and not config.open_broker:
+        return AccessProbe(config.broker, config.probe)
+    log.warning(
+        "broker_open",
+        host=config.broker.host,
+        todo="anybody may write anything there: only for trying out, see docs/broker.md",
+    )
+    return None
+
+
 class _Server:
     """The wired parts of one server process."""
 
@@ -141,6 +173,12 @@ class _Server:
             signal_.notify()
             self._sender.wake()
 
+        data_dir = config.data_dir
+        room = Room(
+            data_dir,
+            reserve_bytes=config.disk_reserve_mb * MB,
+            files=[data_dir / name for name in (OPERATIONAL, READINGS, INBOX)],
+        )
         raiser = AlertRaiser(names=names, on_commit=woken)
         with operational.read() as connection:
             raiser.load(connection)
@@ -153,8 +191,11 @@ class _Server:
                 inbox,
                 index,
                 transient=(sa.exc.OperationalError,),
+                passes=passes,
+                relieve=room.relieve,
                 after=raiser.wake,
                 on_failure=self._fail,
+                paces=True,
             ),
             Consumer(
                 "store",
@@ -165,7 +206,8 @@ class _Server:
                 on_failure=self._fail,
             ),
         ]
-        subscriber = Subscriber(config.broker, now_ms)
+        life = str(ULID())
+        subscriber = Subscriber(config.broker, now_ms, _access_probe(config))
         watch = StationWatch(
             operational,
             now_ms=now_ms,
@@ -180,12 +222,23 @@ class _Server:
             consumers=consumers,
             watch=watch,
             index=index,
-            store=str(ULID()),
+            store=life,
             retention_days=config.retention_days,
             now_ms=now_ms,
             on_failure=self._fail,
+            room=room,
         )
-        metrics = Metrics(self._ingest, store, subscriber)
+        metrics = Metrics(
+            self._ingest,
+            store,
+            subscriber,
+            inbox=inbox,
+            operational=operational,
+            data_dir=config.data_dir,
+            login=config.broker,
+            life=life,
+            now_ms=now_ms,
+        )
         self._web = DashboardServer(
             create_app(
                 Sources(
@@ -201,6 +254,8 @@ class _Server:
                     loopback_only_reads=config.is_loopback,
                     wake=signal_,
                     wake_sender=self._sender.wake,
+                    back_up=Backups(data_dir, config.backup_dir, store.back_up, now_ms).write,
+                    site=_site(config),
                 )
             ),
             host=config.host,
@@ -238,10 +293,10 @@ def run(config: ServerConfig) -> None:
     """Run the server in this process; raise ServeError with what is wrong."""
     try:
         asyncio.run(serve(config))
-    except (InboxError, StoreError) as exc:
+    except (InboxError, StoreError, DiskError) as exc:
         raise ServeError(str(exc)) from exc
     except alembic.util.CommandError as exc:
-        database = config.data_dir / "operational.db"
+        database = config.data_dir / OPERATIONAL
         raise ServeError(f"{database}: {exc}; is it from a newer server?") from exc
     except (sa.exc.SQLAlchemyError, sqlite3.Error, duckdb.Error, OSError) as exc:
         raise ServeError(f"{config.data_dir}: {exc}") from exc

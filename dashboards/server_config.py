@@ -16,30 +16,51 @@ from msgspec import Meta
 from alerts.config import WebhookEndpoint, load_endpoints
 from drivers.device_table import read_table
 from drivers.errors import ConfigError
-from ingest.subscriber import BrokerLogin
+from gateway.broker import BrokerLogin, LoginReader, LoginTable, Tls, read_enrolment
 
-TABLES = ("server", "broker", "registry", "inbox", "webhook")
+TABLES = ("server", "broker", "deploy", "registry", "inbox", "webhook")
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 class ServerTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[server]``: where data is kept, where pages are served; ``api_key_file`` gets a key when it is absent."""
+    """``[server]``: where data is kept, where pages are served; ``api_key_file`` gets a key when it is absent.
+
+    Backups are written below ``backup_dir`` only; packs are not taken while less than ``disk_reserve_mb`` are free.
+    """
 
     data_dir: Annotated[str, Meta(min_length=1)]
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8080
     api_key_file: str = ""
+    backup_dir: str = ""
+    disk_reserve_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
 
 
-class BrokerTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[broker]``: the MQTT broker; the password stands in a file of its own."""
+class BrokerTable(LoginTable, frozen=True, kw_only=True):
+    """``[broker]``: the MQTT broker; secrets stand in files of their own.
+
+    The probe proves at the start that the broker keeps stations apart; ``open`` says that it need not.
+    """
+
+    probe_username: str = ""
+    probe_password_file: str = ""
+    open: bool = False
+
+
+class EnrolledTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[broker]`` with the enrolment file that the server wrote for itself."""
+
+    enrolment: Annotated[str, Meta(min_length=1)]
+    open: bool = False
+
+
+class DeployTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[deploy]``: by which name stations reach the broker; without it none can be enrolled."""
 
     host: Annotated[str, Meta(min_length=1)]
-    port: Annotated[int, Meta(ge=1, le=65535)]
-    username: str = ""
-    password_file: str = ""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8883
 
 
 class RegistryTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +77,10 @@ class InboxTable(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The whole of a ``server.toml``."""
+    """The whole of a ``server.toml``; ``warnings`` are lines for a person that keep nothing from starting.
+
+    ``probe`` is the login of the access probe; with ``open_broker`` there is none and need be none.
+    """
 
     data_dir: Path
     host: str
@@ -66,6 +90,12 @@ class ServerConfig:
     registry: Path
     retention_days: int
     webhooks: tuple[WebhookEndpoint, ...]
+    deploy: DeployTable | None = None
+    probe: BrokerLogin | None = None
+    open_broker: bool = False
+    warnings: tuple[str, ...] = ()
+    backup_dir: Path | None = None
+    disk_reserve_mb: int = 256
 
     @property
     def is_loopback(self) -> bool:
@@ -85,7 +115,8 @@ def load(path: Path) -> ServerConfig:
         if key not in TABLES
     ]
     server = _table(root, "server", ServerTable, path, faults)
-    broker = _table(root, "broker", BrokerTable, path, faults)
+    login = _login(root, path, faults)
+    deploy = _table(root, "deploy", DeployTable, path, faults) if "deploy" in root else None
     registry = _table(root, "registry", RegistryTable, path, faults)
     inbox = _table(root, "inbox", InboxTable, path, faults)
     webhooks: list[WebhookEndpoint] = []
@@ -93,7 +124,6 @@ def load(path: Path) -> ServerConfig:
         webhooks = load_endpoints(root.get("webhook", []), str(path), path.parent)
     except ConfigError as exc:
         faults += exc.faults
-    login = None if broker is None else _login(broker, path, faults)
     if faults or server is None or login is None or registry is None or inbox is None:
         raise ConfigError(faults)
     return ServerConfig(
@@ -101,10 +131,16 @@ def load(path: Path) -> ServerConfig:
         host=server.host,
         port=server.port,
         api_key_file=path.parent / server.api_key_file if server.api_key_file else None,
-        broker=login,
+        broker=login.login,
         registry=path.parent / registry.file,
         retention_days=inbox.retention_days,
         webhooks=tuple(webhooks),
+        deploy=deploy,
+        probe=login.probe,
+        open_broker=login.open,
+        warnings=login.warnings,
+        backup_dir=path.parent / server.backup_dir if server.backup_dir else None,
+        disk_reserve_mb=server.disk_reserve_mb,
     )
 
 
@@ -118,19 +154,64 @@ def _table(
     return read_table(kind, table, f"{path}: [{name}]", faults)
 
 
-def _login(broker: BrokerTable, path: Path, faults: list[str]) -> BrokerLogin | None:
-    if not broker.password_file:
-        return BrokerLogin(broker.host, broker.port, broker.username or None)
-    if not broker.username:
-        faults.append(f"{path}: [broker]: username: is missing; a password needs one")
-    file = path.parent / broker.password_file
-    try:
-        password = file.read_text(encoding="utf-8").strip("\r\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        faults.append(f"{path}: [broker]: password_file: {file} cannot be read: {exc}")
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    """What ``[broker]`` says."""
+
+    login: BrokerLogin
+    probe: BrokerLogin | None
+    open: bool
+    warnings: tuple[str, ...]
+
+
+def _login(root: dict[str, object], path: Path, faults: list[str]) -> _Broker | None:
+    table = root.get("broker")
+    if isinstance(table, dict) and "enrolment" in table:
+        return _enrolled(root, path, faults)
+    broker = _table(root, "broker", BrokerTable, path, faults)
+    if broker is None:
         return None
-    if not password:
-        faults.append(
-            f"{path}: [broker]: password_file: {file} is empty; write the password into it"
+    where = f"{path}: [broker]"
+    warnings: list[str] = []
+    reader = LoginReader(path.parent, faults, warnings)
+    login = reader.login(broker, where)
+    probe_password = reader.secret(broker.probe_password_file, f"{where}: probe_password_file")
+    if broker.probe_password_file and not broker.probe_username:
+        faults.append(f"{where}: probe_username: is missing; a password needs one")
+    if (broker.username or broker.certificate_file) and not (broker.probe_username or broker.open):
+        faults.append(_needs_probe(where))
+    if login is None:
+        return None
+    probe = None
+    if broker.probe_username:
+        # The probe comes as a station would, and a certificate of ours would make it ingest.
+        tls = login.tls and Tls(login.tls.ca_pem)
+        probe = BrokerLogin(
+            login.host, login.port, broker.probe_username, probe_password, tls, login.protocol
         )
-    return BrokerLogin(broker.host, broker.port, broker.username or None, password)
+    return _Broker(login, probe, broker.open, tuple(warnings))
+
+
+def _enrolled(root: dict[str, object], path: Path, faults: list[str]) -> _Broker | None:
+    table = _table(root, "broker", EnrolledTable, path, faults)
+    if table is None:
+        return None
+    file = path.parent / table.enrolment
+    enrolment = read_enrolment(file, faults)
+    if enrolment is None:
+        return None
+    where = f"{path}: [broker]"
+    if enrolment.role != "ingest":
+        faults.append(
+            f"{where}: enrolment: {file} is of station {enrolment.code}; name the file of ingest"
+        )
+    elif enrolment.probe is None and not table.open:
+        faults.append(_needs_probe(where))
+    return _Broker(enrolment.login, enrolment.probe, table.open, enrolment.warnings)
+
+
+def _needs_probe(where: str) -> str:
+    return (
+        f"{where}: probe_username: is missing; the start proves with it that stations cannot write"
+        " each other's topics. Name it, or set open = true for a broker without access control"
+    )

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dashboards.signal import EventSignal
+    from ingest.backup import Manifest
     from ingest.batch import Series
     from ingest.inbox import DamagedMessage, StoredPack
     from ingest.intake import Loss
     from ingest.judge.spans import LimitSpan
     from ingest.operational import Operational
+    from ingest.registry.enrolment import Site
     from ingest.store.reading_store import ReadingStore
 
 
@@ -57,3 +59,7 @@ class Sources:
     """Notified after each operational transaction."""
     wake_sender: Callable[[], None]
     """Called after an acknowledgement or dismissal was committed."""
+    back_up: Callable[[str], Manifest] | None = None
+    """Writes a backup to a directory (``backup.Backups.write``)."""
+    site: Site | None = None
+    """How stations reach the broker; without it none can be enrolled."""

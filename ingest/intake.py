@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from ingest.batch import TakenPack
 
+_READINGS = (
+    b'{"readings"'  # how a pack of that lane begins; what a lane lost is small and never held alone
+)
 MAX_EPOCHS_IN_STATUS = 2000  # 90 days of ten restarts a day on two lanes
 
 
@@ -30,6 +33,14 @@ class Outcome(StrEnum):
     DAMAGED = "damaged"
     PENDING = "pending"
     HELD = "held"
+
+
+class Hold(StrEnum):
+    """What is not taken for now: nothing, packs of readings, everything."""
+
+    NONE = ""
+    READINGS = "readings"
+    ALL = "all"
 
 
 class LossReason(StrEnum):
@@ -137,6 +148,10 @@ class Approvals(Protocol):
         """Whether ``key`` is the station's approved key."""
         ...
 
+    def may_deliver(self, station: str, key: str, epoch: str) -> bool:
+        """Whether packs of ``epoch``, which belongs to ``key``, are taken."""
+        ...
+
 
 @dataclass(slots=True)
 class _Touched:
@@ -155,8 +170,8 @@ class Intake:
         self._staged = Staged()
         self._touched: dict[tuple[str, str], _Touched] = {}
         self._statuses: list[LiveStatus] = []
-        self._sessions: dict[str, str] = {}
-        self.hold = False
+        self._sessions: dict[str, tuple[str, str]] = {}  # station → session, key
+        self.hold = Hold.NONE
         self.counts: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self._counted: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
 
@@ -178,10 +193,10 @@ class Intake:
         place = (station, pack.epoch)
         touched = self._touched.setdefault(place, _Touched())
         mark = self._mark(place)
-        if mark is None or not self._approvals.is_approved(station, mark.owner):
+        if mark is None or not self._may_deliver(place, mark):
             touched.state = ReceiptState.PENDING
             return Outcome.PENDING
-        if self.hold:
+        if self._is_held(pack.body):
             touched.state = ReceiptState.HOLD
             return Outcome.HELD
         if pack.seq <= mark.last:
@@ -205,6 +220,11 @@ class Intake:
         )
         return Outcome.TAKEN
 
+    def _is_held(self, body: bytes) -> bool:
+        if self.hold is Hold.READINGS:
+            return body.startswith(_READINGS)
+        return bool(self.hold)
+
     def status(self, topic: str, payload: bytes, received_ms: int, *, retained: bool) -> None:
         """Offer a message from a ``status`` topic; a retained copy proves nothing and is passed over."""
         if retained:
@@ -221,14 +241,16 @@ class Intake:
             return
         approved = self._approvals.is_approved(station, status.key)
         if approved:  # the will of a stranger must not call the station's own gateway offline
-            self._sessions[station] = status.session
+            self._sessions[station] = (status.session, status.key)
         for states in status.lanes.values():
             for state in states:
                 self._listed(station, state, status.key, received_ms, approved=approved)
         self._statuses.append(LiveStatus(station, status, received_ms, approved))
 
     def _will(self, station: str, status: Status, received_ms: int) -> None:
-        if self._sessions.get(station) == status.session:
+        session, key = self._sessions.get(station, ("", ""))
+        # A key replaced since then says nothing of the station, not even that it died.
+        if session == status.session and self._approvals.is_approved(station, key):
             self._statuses.append(LiveStatus(station, status, received_ms, approved=True))
 
     def _check(self, station: str, status: Status) -> None:
@@ -258,17 +280,23 @@ class Intake:
         mark = self._mark(place)
         if mark is None:
             mark = self._staged.watermarks[place] = Watermark(key, 0)
-        if not self._approvals.is_approved(station, mark.owner):
+        if not self._may_deliver(place, mark):
             touched.state = ReceiptState.PENDING
-        elif approved and state.oldest > mark.last + 1:
+        elif (approved or key == mark.owner) and state.oldest > mark.last + 1:
             self._book_gap(place, mark, state.oldest - 1, received_ms)
 
     def answer_again(self, station: str) -> None:
-        """Give every epoch of ``station`` a receipt with the next commit (its key was just approved)."""
+        """Give every epoch of ``station`` a receipt with the next commit (its keys have just changed)."""
         for place in [p for p in {*self._marks, *self._staged.watermarks} if p[0] == station]:
-            self._touched.setdefault(place, _Touched())
+            touched = self._touched.setdefault(place, _Touched())
+            mark = self._mark(place)
+            if mark is not None and not self._may_deliver(place, mark):
+                touched.state = ReceiptState.PENDING
 
     # ---- staging
+
+    def _may_deliver(self, place: tuple[str, str], mark: Watermark) -> bool:
+        return self._approvals.may_deliver(place[0], mark.owner, place[1])
 
     def _mark(self, place: tuple[str, str]) -> Watermark | None:
         return self._staged.watermarks.get(place) or self._marks.get(place)
@@ -290,13 +318,17 @@ class Intake:
     def commit(self, now_ms: int) -> Committed:
         """Make all that was offered durable; return it with the receipts by station and the live statuses.
 
-        When the ledger raises, nothing of it counts: watermarks and counters stay, and no receipt is given.
+        When the ledger raises, nothing of it counts: watermarks stay, no receipt is given, every pack was held.
         """
         staged, touched, statuses = self._staged, self._touched, self._statuses
         counted = self._counted
         self._staged, self._touched, self._statuses = Staged(), {}, []
         self._counted = dict.fromkeys(Outcome, 0)
-        packs = self._ledger.commit(staged) if staged else []
+        try:
+            packs = self._ledger.commit(staged) if staged else []
+        except BaseException:
+            self.counts[Outcome.HELD] += sum(counted.values())
+            raise
         self._marks.update(staged.watermarks)
         for outcome, count in counted.items():
             self.counts[outcome] += count

@@ -97,8 +97,19 @@ gateway_keys = Table(
     metadata,
     Column("station", String(40), primary_key=True),
     Column("key", String(64), primary_key=True),  # base64 of the ed25519 public key
-    Column("state", String(12), nullable=False),  # pending | approved | refused
+    Column("state", String(12), nullable=False),  # pending | approved | replaced | refused
     Column("first_seen_ms", BigInteger, nullable=False),
+    Column("replaced_ms", BigInteger),  # its epochs up to then may still be delivered
+)
+broker_credentials = Table(
+    "broker_credentials",
+    metadata,
+    Column("username", String(40), primary_key=True),
+    Column("station", ForeignKey("stations.code")),  # null: the server's own
+    Column("password_hash", Text, nullable=False),  # mosquitto's $7$; the password is kept nowhere
+    Column("certificate_serial", String(64), nullable=False, server_default=""),  # hexadecimal
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
 )
 station_state = Table(
     "station_state",

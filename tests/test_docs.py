@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import base64
 import json
 import os
 import re
-import shutil
-import socket
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import aiomqtt
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+import agrigate
 from alerts import payload, schedule, signing
 from alerts.alert import Alert
 from alerts.config import WebhookTable
 from alerts.states import TABLE, State
-from dashboards import server_config
+from dashboards import deploy_cli, server_config
 from drivers.modbus.config import SettingTable
 from drivers.modbus.models import PointTable
 from drivers.slip.config import DefaultsTable
 from gateway import config, keys, link, spool, wire
+from gateway.broker import LoginTable
 from gateway.wire import EpochState, Lane
 from ingest.batch import TakenPack
 from ingest.decode import Decoder, SeriesIndex
@@ -35,6 +35,8 @@ from ingest.intake import Outcome
 from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.lines import judge_lines
 from ingest.registry import files
+from tests.certificates import Authority
+from tests.ingest.broker.deployed import County
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(
@@ -104,9 +106,25 @@ def test_no_machine_of_ours_is_named(page: Path) -> None:
 
 
 def write_named_files(directory: Path, toml: str) -> None:
-    """Write the password and secret files that a configuration names."""
+    """Write the password, secret and enrolment files that a configuration names."""
     for name in re.findall(r'^(?:password|secret)_file = "([^"]+)"', toml, re.MULTILINE):
         (directory / name).write_text(SECRET, "ascii")
+    for name in re.findall(r'^enrolment = "([^"]+)"', toml, re.MULTILINE):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(enrolment_text(Path(name).name.split(".")[0]), "utf-8")
+
+
+def enrolment_text(whose: str) -> str:
+    role = ["ingest", None] if whose == "ingest" else ["station", whose]
+    fields = dict(zip(("role", "code"), role, strict=True)) | {
+        "host": "mqtt.county.example",
+        "username": whose,
+        "password": SECRET,
+        "ca": Authority().pem,
+        "probe_username": "agri-probe" if whose == "ingest" else None,
+    }
+    text = [f'{name} = """{value}"""' for name, value in fields.items() if value is not None]
+    return "\n".join(["format = 1", "port = 8883", *text])
 
 
 # ---------------------------------------------------------------- README
@@ -153,7 +171,10 @@ def test_every_command_of_ours_exists() -> None:
         commands = [
             word
             for word in words
-            if re.fullmatch("edge|serve|judge|demo|station|status|approve|list", word)
+            if re.fullmatch(
+                "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace",
+                word,
+            )
         ]
         shown = help_of(commands[:1]) + help_of(commands)
         assert options <= set(re.findall(r"--[a-z-]+", shown)), arguments
@@ -222,13 +243,14 @@ def explained(sample: str, name: str) -> bool:
     [
         (
             "gateway/sample.toml",
-            {"agent": config.Agent, "broker": config.Broker, "spool": config.SpoolSize},
+            {"agent": config.Agent, "broker": LoginTable, "spool": config.SpoolSize},
         ),
         (
             "deploy/server.sample.toml",
             {
                 "server": server_config.ServerTable,
                 "broker": server_config.BrokerTable,
+                "deploy": server_config.DeployTable,
                 "registry": server_config.RegistryTable,
                 "inbox": server_config.InboxTable,
                 "webhook": WebhookTable,
@@ -309,7 +331,9 @@ def test_every_metric_is_described() -> None:
     }
     described = set(
         re.findall(
-            r"^\| `([a-z_]+)` \| (?:counter|gauge)", text_of("docs/metrics.md"), re.MULTILINE
+            r"^\| `([a-z_]+)` \| (?:counter|gauge|histogram)",
+            text_of("docs/metrics.md").split("## Edge agent")[0],
+            re.MULTILINE,
         )
     )
     assert made
@@ -318,6 +342,7 @@ def test_every_metric_is_described() -> None:
 
 def test_every_outcome_is_described() -> None:
     part = text_of("docs/metrics.md").split("| `outcome` | meaning |")[1]
+    part = part.split("## Edge agent")[0]
     assert set(re.findall(r"^\| `([a-z_]+)` \|", part, re.MULTILINE)) == {
         str(one) for one in Outcome
     }
@@ -534,105 +559,29 @@ def test_services_start_what_exists_and_come_back() -> None:
             assert line in unit
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def mosquitto(program: str) -> str:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    found = shutil.which(program, path=path)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} is not installed; CI must have it")
-        pytest.skip(f"{program} is not installed")
-    return found
-
-
-def write_broker_files(directory: Path, port: int) -> Path:
-    """Write mosquitto's files as the samples say, for this directory and port; a user's password is his name."""
-    password_file, acl = directory / "agrigate.passwd", directory / "agrigate.acl"
-    for user in ("agri_ingest", "hl-001", "hl-002"):
-        create = [] if password_file.exists() else ["-c"]
-        subprocess.run(
-            [mosquitto("mosquitto_passwd"), "-b", *create, str(password_file), user, user],
-            check=True,
-            capture_output=True,
-        )
-    acl.write_text(text_of("deploy/mosquitto/agrigate.acl"))
-    for file in (password_file, acl):
-        file.chmod(0o700)
-    conf = text_of("deploy/mosquitto/mosquitto.conf").replace("/etc/mosquitto", str(directory))
-    conf = conf.replace("listener 1883", f"listener {port}")
-    file = directory / "mosquitto.conf"
-    file.write_text(f"user {directory.owner()}\n{conf}")
-    return file
-
-
 @pytest.mark.mosquitto
-async def test_the_broker_keeps_stations_apart(tmp_path: Path) -> None:
-    server, port = mosquitto("mosquitto"), free_port()
-    file = write_broker_files(tmp_path, port)
-    process = await asyncio.create_subprocess_exec(
-        server, "-c", str(file), stderr=asyncio.subprocess.DEVNULL
-    )
+@pytest.mark.parametrize("page", ["docs/broker.md", "deploy/mosquitto/README.md"])
+def test_a_broker_that_is_set_up_as_the_page_says_keeps_stations_apart(
+    tmp_path: Path, page: str
+) -> None:
+    county = County(tmp_path)
+    [line] = re.findall(r"^agrigate (deploy mosquitto .*)$", text_of(page), re.MULTILINE)
+    line = line.replace("/etc/agrigate/server.toml", str(county.config))
+    line = line.replace("/etc/mosquitto/agrigate", str(county.out))
+    line = line.replace("mqtt.county.example", "localhost")
+    done = CliRunner().invoke(agrigate.main, [*shlex.split(line), "--user", tmp_path.owner()])
+    assert done.exit_code == 0, done.output
     try:
-        await listening(port)
-        await what_stations_may(port)
+        county.start()
+        assert county.probe()() is None
     finally:
-        process.terminate()
-        await process.wait()
+        county.stop()
 
 
-async def listening(port: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            writer.close()
-            await writer.wait_closed()
-            return
-
-
-def login(port: int, user: str) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", port, username=user, password=user)
-
-
-async def try_to_publish(port: int, user: str, topic: str) -> None:
-    """Publish what is not allowed; mosquitto 2.0.11 hangs up on who tries, later versions drop the message."""
-    try:
-        async with login(port, user) as client:
-            await client.publish(topic, b"forged", 1)
-    except aiomqtt.MqttError:
-        return
-
-
-async def what_stations_may(port: int) -> None:
-    async with (
-        login(port, "agri_ingest") as ingest,
-        login(port, "hl-001") as one,
-        login(port, "hl-002") as two,
-    ):
-        await ingest.subscribe([("agri/v1/+/up", 1), ("agri/v1/+/status", 1)])
-        await one.subscribe([("agri/v1/+/ack", 1)])
-        await two.subscribe([("agri/v1/+/up", 1), ("agri/v1/+/status", 1)])
-        for station, leaf in (("hl-002", "up"), ("hl-002", "status"), ("hl-001", "ack")):
-            await try_to_publish(port, "hl-001", f"agri/v1/{station}/{leaf}")
-        await try_to_publish(port, "agri_ingest", "agri/v1/hl-001/up")
-        await one.publish("agri/v1/hl-001/up", b"pack", 1)
-        await one.publish("agri/v1/hl-001/status", b"status", 1)
-        await ingest.publish("agri/v1/hl-002/ack", b"not yours", 1)
-        await ingest.publish("agri/v1/hl-001/ack", b"receipt", 1)
-        async with asyncio.timeout(10):
-            heard = [await anext(aiter(ingest.messages)) for _ in range(2)]
-            answer = await anext(aiter(one.messages))
-        assert [message.payload for message in heard] == [b"pack", b"status"]
-        assert answer.payload == b"receipt"
-        assert len(two.messages) == 0
-    with pytest.raises(aiomqtt.MqttError):
-        async with aiomqtt.Client("127.0.0.1", port):
-            pass
+def test_every_option_of_deploy_and_every_file_is_described() -> None:
+    text = text_of("docs/broker.md")
+    options = {option for param in deploy_cli.mosquitto.params for option in param.opts}
+    assert [option for option in options - {"-c", "--config"} if f"`{option}" not in text] == []
+    assert "agrigate.deployed.json" in text
+    for name in ("agrigate.conf", "agrigate.acl", "agrigate.passwd", "ca.crt", "crl.pem"):
+        assert f"`{name}`" in text

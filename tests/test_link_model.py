@@ -10,6 +10,7 @@ import itertools
 import random
 import sqlite3
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,9 @@ from gateway.wire import Lane
 from ingest.inbox import Inbox
 from ingest.intake import Intake
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STATION = "hl-001"
 CAP_BYTES = 10_000
 START_MS = 1_770_000_000_000
@@ -34,7 +38,10 @@ SENDS_IN_CALM = 2 + sum(
     RESEND_FIRST_S * (2**n - 1) <= STORE_SILENT_S + STATUS_EVERY_S for n in range(10)
 )
 
-KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+OTHER_KEY = Ed25519PrivateKey.generate()
+KEYS = [
+    Ed25519PrivateKey.generate() for _ in range(3)
+]  # of the station's gateways, one after the other
 
 
 def memory_copy(image: bytes | None = None) -> sqlite3.Connection:
@@ -58,6 +65,7 @@ class Gateway:
 
     key: Ed25519PrivateKey
     seed: int
+    wall_ms: Callable[[], int]
     db: sqlite3.Connection = field(default_factory=memory_copy)
     online: bool = False
     up: list[Message] = field(default_factory=list)
@@ -69,7 +77,7 @@ class Gateway:
         self.start()
 
     def start(self) -> None:
-        self.spool = Spool(self.db, cap_bytes=CAP_BYTES, new_id=lambda: str(ULID()))
+        self.spool = Spool(self.db, cap_bytes=CAP_BYTES, new_id=self.new_id)
         self.link = Link(
             STATION,
             self.spool,
@@ -80,6 +88,14 @@ class Gateway:
             rng=random.Random(self.seed),
         )
         self.online = False
+
+    def new_id(self) -> str:
+        return str(ULID.from_timestamp(self.wall_ms()))
+
+    def plug_in(self, now: float) -> None:
+        self.online = True
+        self.link.connected(now)
+        self.pump(now)
 
     def crash(self, image: bytes | None = None) -> None:
         """Lose the process, keep (or go back to) the disk."""
@@ -102,9 +118,14 @@ class Approvals:
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
+        self.replaced: dict[str, int] = {}
 
     def is_approved(self, station: str, key: str) -> bool:
         return station == STATION and key in self.keys
+
+    def may_deliver(self, station: str, key: str, epoch: str) -> bool:
+        began_ms = ULID.from_str(epoch).milliseconds
+        return self.is_approved(station, key) or began_ms <= self.replaced.get(key, -1)
 
 
 def wall(now: float) -> int:
@@ -112,13 +133,15 @@ def wall(now: float) -> int:
 
 
 class LinkModel(RuleBasedStateMachine):
-    """One station, its gateway, an intruder with the same code, one server."""
+    """One station, its gateway and those it replaced, an intruder with the same code, one server."""
 
     @initialize(seed=st.integers(0, 2**16), approved=st.sampled_from([True, True, True, False]))
     def begin(self, seed: int, approved: bool) -> None:  # noqa: FBT001
         self.now = 0.0
-        self.gateway = Gateway(KEY, seed)
-        self.intruder = Gateway(OTHER_KEY, seed + 1)
+        self.seed = seed
+        self.gateway = Gateway(KEYS[0], seed, self.wall_ms)
+        self.intruder = Gateway(OTHER_KEY, seed + 1, self.wall_ms)
+        self.retired: list[Gateway] = []
         self.approvals = Approvals()
         self.bodies: dict[tuple[str, int], bytes] = {}  # what the gateway spooled, by place
         self.foreign: set[bytes] = set()  # bodies of the intruder
@@ -132,6 +155,17 @@ class LinkModel(RuleBasedStateMachine):
             self.approve()
         self.connect(intruder=False)
 
+    def wall_ms(self) -> int:
+        return wall(self.now)
+
+    @property
+    def own(self) -> list[Gateway]:
+        return [self.gateway, *self.retired]
+
+    @property
+    def everybody(self) -> list[Gateway]:
+        return [*self.own, self.intruder]
+
     def start_server(self) -> None:
         self.inbox = Inbox(self.inbox_db, self.inbox_db)
         at_s = (START_MS + self.skew_ms) / 1000 + self.now + next(self.counter) / 1000
@@ -140,8 +174,9 @@ class LinkModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "gateway"):
             self.calm()
-            for db in (self.gateway.db, self.intruder.db, self.inbox_db):
-                db.close()
+            for agent in self.everybody:
+                agent.db.close()
+            self.inbox_db.close()
 
     # ---- the gateway
 
@@ -151,13 +186,15 @@ class LinkModel(RuleBasedStateMachine):
         intruder=st.sampled_from([False, False, False, True]),
     )
     def spool_packs(self, lane: Lane, sizes: list[int], intruder: bool) -> None:  # noqa: FBT001
-        agent = self.intruder if intruder else self.gateway
+        self.spool_at(self.intruder if intruder else self.gateway, lane, sizes)
+
+    def spool_at(self, agent: Gateway, lane: Lane, sizes: list[int]) -> None:
         for size in sizes:
             body = f'{{"readings":[{next(self.counter)}],"pad":"{"x" * size}"}}'.encode()
             agent.spool.append(lane, body, 1, wall(self.now))
             epoch = agent.spool.current_epoch(lane)
             assert epoch is not None
-            if intruder:
+            if agent is self.intruder:
                 self.foreign.add(body)
             else:
                 self.bodies[epoch, agent.spool.epochs[epoch].last] = body
@@ -165,10 +202,7 @@ class LinkModel(RuleBasedStateMachine):
 
     @rule(intruder=st.booleans())
     def connect(self, intruder: bool) -> None:  # noqa: FBT001
-        agent = self.intruder if intruder else self.gateway
-        agent.online = True
-        agent.link.connected(self.now)
-        agent.pump(self.now)
+        (self.intruder if intruder else self.gateway).plug_in(self.now)
 
     @precondition(lambda self: self.gateway.online)
     @rule()
@@ -202,8 +236,49 @@ class LinkModel(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.1, 5.1, 12.0, 61.0, 400.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.gateway.pump(self.now)
-        self.intruder.pump(self.now)
+        for agent in self.everybody:
+            agent.pump(self.now)
+
+    # ---- a gateway is swapped
+
+    @precondition(lambda self: len(self.retired) < len(KEYS) - 1 and self.approvals.keys)
+    @rule(unplugged=st.booleans())
+    def replace(self, unplugged: bool) -> None:  # noqa: FBT001
+        """A new gateway with an empty spool and a key of its own takes over."""
+        old = self.gateway
+        self.retired.append(old)
+        if unplugged:
+            old.online = False
+            old.link.disconnected()
+        number = len(self.retired)
+        self.gateway = Gateway(KEYS[number], self.seed + 1 + number, self.wall_ms)
+        self.edge_copy = None
+        self.approvals.replaced[keys.public_text(old.key)] = wall(self.now)
+        self.approvals.keys = {keys.public_text(self.gateway.key)}
+        self.intake.answer_again(STATION)
+        self.gateway.plug_in(self.now)
+
+    @rule(lane=st.sampled_from(list(Lane)), before=st.integers(1, 40), after=st.integers(1, 10))
+    def a_backlog_stays_in_the_old_box(self, lane: Lane, before: int, after: int) -> None:
+        self.spool_packs(lane=lane, sizes=[20] * before, intruder=False)
+        if not self.approvals.keys or len(self.retired) == len(KEYS) - 1:
+            return
+        self.replace(unplugged=True)
+        self.now += 60.0
+        self.plug_in_the_old_box()
+        self.spool_at(self.retired[-1], lane, [20] * after)
+        self.all_is_well(rounds=3)
+
+    @precondition(lambda self: self.retired)
+    @rule()
+    def plug_in_the_old_box(self) -> None:
+        self.retired[-1].crash()
+        self.retired[-1].plug_in(self.now)
+
+    @precondition(lambda self: self.retired)
+    @rule(lane=st.sampled_from(list(Lane)), count=st.integers(1, 12))
+    def the_old_box_measures(self, lane: Lane, count: int) -> None:
+        self.spool_at(self.retired[-1], lane, [60] * count)
 
     # ---- the network
 
@@ -278,18 +353,19 @@ class LinkModel(RuleBasedStateMachine):
             self.server_gets(40)
             self.gateways_get(200)
             self.now += 0.05
-            self.gateway.pump(self.now)
+            for agent in self.own:
+                agent.pump(self.now)
 
     @rule(count=st.integers(1, 40))
     def server_gets(self, count: int) -> None:
-        for agent in (self.gateway, self.intruder):
+        for agent in self.everybody:
             for _ in range(min(count, len(agent.up))):
                 self.receive(agent.up.pop(0))
         self.server_commits()
 
     @rule(count=st.integers(1, 40))
     def gateways_get(self, count: int) -> None:
-        for agent in (self.gateway, self.intruder):
+        for agent in self.everybody:
             for _ in range(min(count, len(agent.down))):
                 payload = agent.down.pop(0)
                 if agent.online:
@@ -306,14 +382,15 @@ class LinkModel(RuleBasedStateMachine):
     def server_commits(self) -> None:
         committed = self.intake.commit(wall(self.now))
         for _, receipt in committed.receipts:
-            for agent in (self.gateway, self.intruder):
+            for agent in self.everybody:
                 agent.down.append(wire.encode_receipt(receipt))
-        if not self.gateway.restored:
-            self.check_that_only_dropped_packs_are_booked(committed.losses)
+        for agent in self.own:
+            if not agent.restored:
+                self.check_that_only_dropped_packs_are_booked(agent, committed.losses)
 
-    def check_that_only_dropped_packs_are_booked(self, losses: list) -> None:
+    def check_that_only_dropped_packs_are_booked(self, agent: Gateway, losses: list) -> None:
         for loss in losses:
-            held = self.gateway.db.execute(
+            held = agent.db.execute(
                 "SELECT seq FROM packs WHERE epoch = ? AND lost = 0 AND seq BETWEEN ? AND ?",
                 (loss.epoch, loss.from_seq, loss.through_seq),
             ).fetchall()
@@ -323,7 +400,7 @@ class LinkModel(RuleBasedStateMachine):
 
     @rule()
     def approve(self) -> None:
-        self.approvals.keys.add(keys.public_text(KEY))
+        self.approvals.keys.add(keys.public_text(self.gateway.key))
         self.intake.answer_again(STATION)
 
     @rule()
@@ -377,12 +454,25 @@ class LinkModel(RuleBasedStateMachine):
 
     @invariant()
     def nothing_receipted_is_missing(self) -> None:
-        if not hasattr(self, "inbox") or self.gateway.spool.store != self.intake._store:
+        if not hasattr(self, "inbox"):
             return
         marks = self.inbox.watermarks()
-        for epoch in self.gateway.spool.epochs.values():
-            if epoch.acked:
-                assert epoch.acked <= marks[STATION, epoch.epoch].last
+        for agent in self.own:
+            if agent.spool.store == self.intake._store:
+                for epoch in agent.spool.epochs.values():
+                    if epoch.acked:
+                        assert epoch.acked <= marks[STATION, epoch.epoch].last
+
+    @invariant()
+    def only_who_may_deliver_has_delivered(self) -> None:
+        if not hasattr(self, "inbox"):
+            return
+        own = {keys.public_text(agent.key) for agent in self.own}
+        for (_, epoch), mark in self.inbox.watermarks().items():
+            if mark.last:
+                assert mark.owner in own
+                if mark.owner in self.approvals.replaced:
+                    assert self.approvals.may_deliver(STATION, mark.owner, epoch)
 
     @invariant()
     def the_spool_holds_one_run(self) -> None:
@@ -403,41 +493,53 @@ class LinkModel(RuleBasedStateMachine):
         )
         # What cannot go: one ``lost`` pack for each epoch that dropped something, and the pack just taken.
         room = CAP_BYTES + 1_000 + 200 * len(self.gateway.spool.epochs)
-        assert images._bytes == self.gateway.spool._bytes <= room
+        assert images.held_bytes == self.gateway.spool.held_bytes <= room
         images.close()
 
     # ---- the end: faults stop, everything must arrive
 
     def calm(self) -> None:
-        self.approvals.keys.add(keys.public_text(KEY))
+        self.approvals.keys.add(keys.public_text(self.gateway.key))
         self.intake.hold = False
         self.intake.answer_again(STATION)
-        for agent in (self.gateway, self.intruder):
+        for agent in self.everybody:
             if not agent.online:
                 agent.online = True
                 agent.link.connected(self.now)
             agent.sent.clear()
         end = self.now + CALM_S
         while self.now < end:
-            for agent in (self.gateway, self.intruder):
+            for agent in self.everybody:
                 agent.pump(self.now)
                 while agent.up:
                     self.receive(agent.up.pop(0))
             self.server_commits()
-            for agent in (self.gateway, self.intruder):
+            for agent in self.everybody:
                 while agent.down:
                     agent.link.receipt(
                         wire.decode_receipt(agent.down.pop(0)), self.now, wall(self.now)
                     )
-            waits = [a.link.next_wakeup(self.now) for a in (self.gateway, self.intruder)]
+            waits = [agent.link.next_wakeup(self.now) for agent in self.everybody]
             self.now += max(0.02, min(w for w in waits if w is not None))
         assert self.gateway.spool.queue_length() == 0, "a lane has stalled"
-        assert max(self.gateway.sent.values(), default=0) <= SENDS_IN_CALM
-        marks = self.inbox.watermarks()
-        for epoch in self.gateway.spool.epochs.values():
-            assert marks[STATION, epoch.epoch].last >= epoch.last, "an end was never accounted for"
+        for agent in self.own:
+            self.everything_was_accounted_for(agent)
         self.every_epoch_is_covered_once()
         self.nothing_receipted_is_missing()
+        self.only_who_may_deliver_has_delivered()
+
+    def everything_was_accounted_for(self, agent: Gateway) -> None:
+        """All that the agent may deliver is in, in few sends; the rest is in its spool."""
+        marks = self.inbox.watermarks()
+        key = keys.public_text(agent.key)
+        for epoch in agent.spool.epochs.values():
+            if self.approvals.may_deliver(STATION, key, epoch.epoch):
+                mark = marks[STATION, epoch.epoch]
+                assert mark.last >= epoch.last, "an end was never accounted for"
+                sends = [n for (sent, _), n in agent.sent.items() if sent == epoch.epoch]
+                assert max(sends, default=0) <= SENDS_IN_CALM
+            else:
+                assert epoch.acked == 0
 
 
 LinkModel.TestCase.settings = settings(

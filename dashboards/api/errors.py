@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from dashboards.api.models import ErrorReply
+from ingest.disk import is_full
 
 _MEANING = {
     400: "The body is not JSON that can be read",
@@ -17,6 +18,7 @@ _MEANING = {
     413: "The body is too large",
     422: "A parameter or field is wrong; it is named",
     503: "Not ready",
+    507: "The disk is full: nothing was changed",
 }
 
 
@@ -35,7 +37,7 @@ def documented_json(*codes: int) -> dict[int | str, dict[str, object]]:
 
 
 READING = documented(401, 403, 422)
-WRITING = documented(400, 401, 404, 409, 413, 422)
+WRITING = documented(400, 401, 404, 409, 413, 422, 507)
 
 
 async def wrong_parameter(_request: Request, exc: Exception) -> JSONResponse:
@@ -55,6 +57,14 @@ async def wrong_parameter(_request: Request, exc: Exception) -> JSONResponse:
 async def failed(_request: Request, _exc: Exception) -> JSONResponse:
     """Answer 500 without a word of what is inside; the server's log has the traceback."""
     return JSONResponse({"detail": "internal error; the server's log says more"}, status_code=500)
+
+
+async def not_written(_request: Request, exc: Exception) -> JSONResponse:
+    """Answer 507 when the database found no room; any other of its errors is one of ours."""
+    if not is_full(exc):
+        raise exc
+    detail = "the server's disk is full: nothing was changed; free disk space and try again"
+    return JSONResponse({"detail": detail}, status_code=507)
 
 
 def _short(value: object) -> str:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from gateway.wire import STATION_CODE
+
 VerdictName = Literal["pass", "exceed", "suspect", "undetermined", "invalid"]
 StationState = Literal["online", "stale", "offline", "never"]
 KeyState = Literal["approved", "pending", "none"]
@@ -131,8 +133,11 @@ class KeyRow(Shape):
     """A gateway key that spoke for the station."""
 
     key: str = Field(description="Base64 of the ed25519 public key")
-    state: Literal["pending", "approved", "refused"]
+    state: Literal["pending", "approved", "replaced", "refused"]
     first_seen_ms: Ms
+    replaced_ms: Ms | None = Field(
+        description="Of a replaced key: what it began until then may still be delivered"
+    )
 
 
 class StationDetail(StationRow):
@@ -143,10 +148,47 @@ class StationDetail(StationRow):
     keys: list[KeyRow]
 
 
-class ApproveKey(Shape):
-    """The gateway key to approve."""
+class GatewayKey(Shape):
+    """The gateway key that is decided about."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class EnrolStation(Shape):
+    """A station to enrol; of one that is registered already only the code counts."""
+
+    code: Annotated[str, StringConstraints(pattern=f"^{STATION_CODE.pattern}$")] = Field(
+        description="Station code, and its user name at the broker"
+    )
+    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = Field(
+        default="", description="Needed when the station is not registered"
+    )
+    name_en: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = ""
+    station_type: Annotated[str, StringConstraints(min_length=1, max_length=24)] = "base"
+    region_code: Annotated[str, StringConstraints(pattern=r"^(\d{6}|\d{9}|\d{12})?$")] = Field(
+        default="",
+        description="6 county, 9 township or 12 village digits; needed when the station is not registered",
+    )
+    base_id: Annotated[str, StringConstraints(min_length=1, max_length=40)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = Field(
+        default=None, description="Degrees, WGS 84"
+    )
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = Field(
+        default=None, description="Degrees, WGS 84"
+    )
+    certificate: bool = Field(default=False, description="Make a client certificate, too")
+    renew: bool = Field(
+        default=False, description="Make a new credential and end the one the station has"
+    )
+
+
+class StationEnrolled(Shape):
+    """What the station's gateway needs; given once, kept nowhere."""
+
+    code: Station
+    renewed: bool = Field(description="A credential before this one has ended")
+    certificate_serial: str = Field(description="Hexadecimal; empty without a certificate")
+    enrolment: str = Field(description="Content of the enrolment file, TOML; it holds the password")
 
 
 # ---------------------------------------------------------------- readings

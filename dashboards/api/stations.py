@@ -5,15 +5,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, cast
 
-import structlog
 from fastapi import APIRouter, HTTPException, Path
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, func, select
 
 from alerts.tables import OPEN_STATES, alerts
-from dashboards.access import SourcesOf, Writer
-from dashboards.api.errors import READING, WRITING, documented
+from dashboards.access import SourcesOf
+from dashboards.api.errors import READING, documented
 from dashboards.api.models import (
-    ApproveKey,
     DeviceRow,
     KeyRow,
     KeyState,
@@ -25,7 +23,6 @@ from dashboards.api.models import (
     StationState,
 )
 from dashboards.api.nearest import nearest
-from dashboards.api.strict import StrictRoute
 from dashboards.names import indicator_name
 from dashboards.sources import Sources
 from ingest.intake import Loss
@@ -38,8 +35,6 @@ STALE_MS = 24 * 3_600_000
 Code = Annotated[str, Path(max_length=40, description="Station code")]
 
 router = APIRouter(tags=["stations"])
-writing = APIRouter(tags=["stations"], route_class=StrictRoute)
-log = structlog.get_logger()
 
 
 @router.get("/stations", summary="All stations with their state", responses=READING)
@@ -64,36 +59,7 @@ def station_list(sources: SourcesOf) -> StationList:
 )
 def station(code: Code, sources: SourcesOf) -> StationDetail:
     """Return a station, the last reading of each series, its losses and gateway keys."""
-    return _detail(sources, code)
-
-
-@writing.post(
-    "/stations/{code}/keys/approve",
-    summary="Approve a gateway key",
-    responses=WRITING,
-)
-def approve_key(code: Code, body: ApproveKey, sources: SourcesOf, key: Writer) -> StationDetail:
-    """Approve a key that spoke for the station; one approved before is refused from now on."""
-    mine = (gateway_keys.c.station == code) & (gateway_keys.c.key == body.key)
-    others = (gateway_keys.c.station == code) & (gateway_keys.c.key != body.key)
-    with sources.operational.write() as connection:
-        _check_registered(connection, code)
-        if (
-            connection.execute(update(gateway_keys).where(mine).values(state="approved")).rowcount
-            == 0
-        ):
-            raise HTTPException(
-                404,
-                f"station {code!r} has shown no gateway key {body.key!r}; start its agent first",
-            )
-        connection.execute(
-            update(gateway_keys)
-            .where(others, gateway_keys.c.state == "approved")
-            .values(state="refused")
-        )
-    sources.wake.notify()
-    log.info("gateway_key_approved", station=code, key=body.key, actor=f"{key.name} ({key.id})")
-    return _detail(sources, code)
+    return detail(sources, code)
 
 
 def state_of(seen_ms: int | None, now_ms: int, *, online: bool | None) -> StationState:
@@ -131,6 +97,9 @@ class _Counts:
         if "approved" in states:
             return "approved"
         return "pending" if "pending" in states else "none"
+
+    def key_alarms(self, code: str) -> list[str]:
+        return ["duplicate_gateway"] if {"approved", "pending"} <= self.keys[code] else []
 
 
 def _rows(connection: Connection, code: str | None) -> Sequence[RowMapping]:
@@ -179,11 +148,12 @@ def _station_row(
         open_alerts=counts.open_alerts.get(row["code"], 0),
         lost=sum(max(loss.readings, 0) for loss in losses if loss.reason != "gap"),
         gaps=sum(loss.reason == "gap" for loss in losses),
-        alarms=row["alarms"] or [],
+        alarms=[*(row["alarms"] or []), *counts.key_alarms(row["code"])],
     )
 
 
-def _detail(sources: Sources, code: str) -> StationDetail:
+def detail(sources: Sources, code: str) -> StationDetail:
+    """Return one station with its devices, losses and keys; raise 404 when it is not registered."""
     losses = sources.inbox.losses(code)
     with sources.operational.read() as connection:
         rows = _rows(connection, code)
@@ -191,7 +161,7 @@ def _detail(sources: Sources, code: str) -> StationDetail:
             raise _unknown(connection, code)
         row = _station_row(rows[0], _Counts(connection), losses, sources.now_ms())
         keys = connection.execute(
-            select(gateway_keys.c.key, gateway_keys.c.state, gateway_keys.c.first_seen_ms)
+            select(*(column for column in gateway_keys.c if column.name != "station"))
             .where(gateway_keys.c.station == code)
             .order_by(gateway_keys.c.first_seen_ms, gateway_keys.c.key)
         ).mappings()
@@ -213,7 +183,8 @@ def _detail(sources: Sources, code: str) -> StationDetail:
     )
 
 
-def _check_registered(connection: Connection, code: str) -> None:
+def check_registered(connection: Connection, code: str) -> None:
+    """Raise 404, with the codes that come nearest, when there is no station ``code``."""
     if connection.scalar(select(stations.c.code).where(stations.c.code == code)) is None:
         raise _unknown(connection, code)
 

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from msgspec import Meta
 
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
 from gateway.wire import STATION_CODE
 from ingest import tables
+from ingest.registry import decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ingest.operational import Operational
+
+log = structlog.get_logger()
 
 RegionCode = Annotated[str, Meta(pattern=r"^(\d{6}|\d{9}|\d{12})$")]
 Id = Annotated[str, Meta(min_length=1, max_length=40)]
@@ -275,25 +279,50 @@ def sync(operational: Operational, file: RegistryFile, now_ms: int) -> None:
         for device in devices:
             device["plot_id"] = device["plot_id"] or None
         _upsert(db, tables.devices, devices)
-        keys = [
-            {"station": s.code, "key": s.key, "state": "approved", "first_seen_ms": now_ms}
-            for s in file.stations
-            if s.key
-        ]
-        _upsert(db, tables.gateway_keys, keys, keep=("first_seen_ms",))
+        for one in file.stations:
+            if one.key:
+                _adopt_key(db, one.code, one.key, now_ms)
+
+
+def _adopt_key(db: sa.Connection, station: str, key: str, now_ms: int) -> None:
+    """Approve a key that the file names; what a person decided about keys since then stands."""
+    known = decisions.states(db, station)
+    approved = [other for other, state in known.items() if state == "approved"]
+    if key not in known:
+        db.execute(
+            sa.insert(tables.gateway_keys).values(
+                station=station, key=key, state="pending", first_seen_ms=now_ms
+            )
+        )
+    if key in approved:
+        return
+    if approved:
+        log.warning(
+            "registry_key_not_adopted",
+            station=station,
+            key=key,
+            approved=approved[0],
+            todo=f"was the gateway swapped? agrigate station replace {station} {key};"
+            " if not, take the key out of the registry file",
+        )
+    elif known.get(key, "pending") != "pending":
+        log.warning(
+            "registry_key_not_adopted",
+            station=station,
+            key=key,
+            state=known[key],
+            todo=f"take it out of the registry file, or agrigate station approve {station} {key}",
+        )
+    else:
+        decisions.approve(db, station, key)
 
 
 def _renamed(row: msgspec.Struct, **names: str) -> dict[str, object]:
     return {names.get(key, key): value for key, value in msgspec.structs.asdict(row).items()}
 
 
-def _upsert(
-    db: sa.Connection,
-    table: sa.Table,
-    rows: Sequence[dict[str, object]],
-    keep: Iterable[str] = (),
-) -> None:
-    """Insert or update by primary key; columns in ``keep`` are not changed on rows that exist."""
+def _upsert(db: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
+    """Insert or update by primary key."""
     names = [column.name for column in table.primary_key]
     keys = [table.c[name] for name in names]
     existing = {tuple(row) for row in db.execute(sa.select(*keys))}
@@ -303,6 +332,6 @@ def _upsert(
     for row in rows:
         place = tuple(row[name] for name in names)
         if place in existing:
-            values = {k: v for k, v in row.items() if k not in names and k not in keep}
+            values = {k: v for k, v in row.items() if k not in names}
             condition = sa.and_(*(key == value for key, value in zip(keys, place, strict=True)))
             db.execute(sa.update(table).where(condition).values(**values))

@@ -1,17 +1,30 @@
-"""The registry as the running server asks it: contexts of devices, approved keys."""
+"""The registry as the running server asks it: contexts of devices, keys that may deliver."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from ulid import ULID
 
 from ingest import tables
 from ingest.registry.context import PlotContext
 
 if TYPE_CHECKING:
     from ingest.operational import Operational
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of one station that may deliver."""
+
+    approved: set[str] = field(default_factory=set)
+    replaced: dict[str, int] = field(default_factory=dict)  # key → UTC ms
+
+
+_NONE = _Keys()
 
 
 class Registry:
@@ -22,7 +35,7 @@ class Registry:
         self._lock = threading.Lock()
         self.version = 0
         self._contexts: dict[tuple[str, str], PlotContext] = {}
-        self._approved: dict[str, frozenset[str]] = {}
+        self._keys: dict[str, _Keys] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -54,18 +67,24 @@ class Registry:
         self.refresh_keys()
 
     def refresh_keys(self) -> set[str]:
-        """Read the approved keys again; return the stations whose keys changed."""
+        """Read the keys that may deliver again; return the stations where one was added, replaced or taken away."""
         k = tables.gateway_keys
-        approved: dict[str, set[str]] = {}
+        keys: dict[str, _Keys] = {}
         with self._operational.read() as db:
             registered = set(db.execute(sa.select(tables.stations.c.code)).scalars())
-            query = sa.select(k.c.station, k.c.key).where(k.c.state == "approved")
-            for station, key in db.execute(query):
-                if station in registered:
-                    approved.setdefault(station, set()).add(key)
-        frozen = {station: frozenset(held) for station, held in approved.items()}
-        before, self._approved = self._approved, frozen
-        return {s for s in {*before, *frozen} if before.get(s) != frozen.get(s)}
+            query = sa.select(k.c.station, k.c.key, k.c.state, k.c.replaced_ms).where(
+                k.c.state.in_(("approved", "replaced"))
+            )
+            for station, key, state, replaced_ms in db.execute(query):
+                if station not in registered:
+                    continue
+                held = keys.setdefault(station, _Keys())
+                if state == "approved":
+                    held.approved.add(key)
+                else:
+                    held.replaced[key] = replaced_ms
+        before, self._keys = self._keys, keys
+        return {s for s in {*before, *keys} if before.get(s) != keys.get(s)}
 
     def context(self, station: str, device: str) -> PlotContext | None:
         """Return what is registered about the plot of a device, None when the device is not registered."""
@@ -73,4 +92,15 @@ class Registry:
 
     def is_approved(self, station: str, key: str) -> bool:
         """Whether ``key`` is an approved key of the registered station."""
-        return key in self._approved.get(station, ())
+        return key in self._keys.get(station, _NONE).approved
+
+    def may_deliver(self, station: str, key: str, epoch: str) -> bool:
+        """Whether packs of ``epoch``, which belongs to ``key``, are taken.
+
+        A replaced key may deliver what it began before it was replaced: epochs whose ULID is not younger.
+        """
+        keys = self._keys.get(station, _NONE)
+        if key in keys.approved:
+            return True
+        replaced_ms = keys.replaced.get(key)
+        return replaced_ms is not None and ULID.from_str(epoch).milliseconds <= replaced_ms

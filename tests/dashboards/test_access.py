@@ -8,7 +8,10 @@ READS = ["overview", "stations", "tests", "alerts", "indicators", "events"]
 WRITES = [
     "alerts/01JDWZ0000000000000000000Z/ack",
     "alerts/01JDWZ0000000000000000000Z/dismiss",
+    "stations",
     "stations/hl-001/keys/approve",
+    "stations/hl-001/keys/refuse",
+    "stations/hl-001/keys/replace",
 ]
 
 

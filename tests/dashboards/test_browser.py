@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +17,23 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.async_api import async_playwright, expect
 
 from demo.county import Script
 from demo.journal import SLIPS, STAGED, Slip, Staged, read_all
 from demo.orchestrator import SERVER, Run, prepare
+from gateway import keys, wire
+from gateway.wire import EpochState, Lane
+from tests.dashboards.test_metrics import Server
+from tests.ingest.test_subscriber import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from playwright.async_api import BrowserContext, Page
+
+    from tests.conftest import Mosquitto
 
 pytestmark = [pytest.mark.chromium, pytest.mark.asyncio(loop_scope="module")]
 
@@ -373,3 +381,111 @@ async def test_nothing_left_the_machine_and_nothing_complained(scene: Scene) -> 
     hosts = {urlsplit(url).netloc for url in scene.seen.requests if not url.startswith("data:")}
     assert hosts == {f"127.0.0.1:{scene.run.ports.http}"}
     assert scene.seen.complaints == []
+
+
+# ---------------------------------------------------------------- gateway keys
+
+
+class Gateway:
+    """A gateway of hl-001 that says who it is and sends one pack, again and again until it is taken."""
+
+    def __init__(self, port: int, epoch: str, value: float) -> None:
+        self._publisher = Publisher(port)
+        self._signing = Ed25519PrivateKey.generate()
+        self._epoch = epoch
+        self.key = keys.public_text(self._signing)
+        reading = {"bn": "a/", "bt": time.time() // 1, "n": "soil_ph", "v": value}
+        self._body = json.dumps({"readings": [reading], "clk": "sync"}).encode()
+
+    def speak(self) -> None:
+        lanes = {Lane.READINGS: [EpochState(self._epoch, 1, 1)]}
+        signed = wire.status_signing_bytes("hl-001", self._epoch, lanes)
+        status = wire.Status(
+            online=True,
+            session=self._epoch,
+            lanes=lanes,
+            key=self.key,
+            sig=keys.sign(self._signing, signed),
+        )
+        self._publisher.publish("agri/v1/hl-001/status", wire.encode_status(status))
+        pack = wire.encode_pack(self._epoch, 1, 1, 1, self._body)
+        self._publisher.publish("agri/v1/hl-001/up", pack)
+
+    async def until(self, page: Page, text: str) -> None:
+        """Speak until the newest value on the page is ``text``."""
+        card = page.get_by_test_id("series-card")
+        async with asyncio.timeout(WAIT_MS / 1000):
+            while text not in "".join(await card.all_inner_texts()):
+                await asyncio.to_thread(self.speak)
+                await asyncio.sleep(0.3)
+
+    def close(self) -> None:
+        self._publisher.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page_of_an_office() -> AsyncIterator[Page]:
+    expect.set_options(timeout=WAIT_MS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGS)
+        page = await browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(WAIT_MS)
+        yield page
+        await browser.close()
+
+
+@pytest.mark.mosquitto
+async def test_a_first_key_is_approved_and_a_second_takes_over_on_the_page(
+    page_of_an_office: Page, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    page = page_of_an_office
+    server = Server(tmp_path, mosquitto.port)
+    first = Gateway(mosquitto.port, "01KAAAAAAAAAAAAAAAAAAAAAA1", 6.25)
+    second = Gateway(mosquitto.port, "01KAAAAAAAAAAAAAAAAAAAAAA2", 7.75)
+    try:
+        await asyncio.to_thread(server.start)
+        first.speak()
+        await page.goto(f"http://127.0.0.1:{server.port}/#/stations/hl-001")
+        rows = page.get_by_test_id("gateway-key")
+        await expect(rows).to_have_attribute("data-state", "pending")
+        await expect(rows).to_have_attribute("data-key", first.key)
+        await page.get_by_test_id("approve-open").click()
+        form = page.get_by_test_id("approve-key")
+        await form.locator("[name=api_key]").fill((tmp_path / "api-key").read_text().strip())
+        await form.locator("button[type=submit]").click()
+        await expect(page.get_by_test_id("gateway-keys")).to_contain_text(first.key)
+        await expect(rows).to_have_count(0)
+        await first.until(page, "6.25")  # it delivers
+
+        second.speak()
+        await page.get_by_role("link", name="站点", exact=True).click()
+        line = page.locator("[data-testid=station-row][data-station=hl-001]")
+        alarm = line.locator("[data-testid=alarm][data-alarm=duplicate_gateway]")
+        await expect(alarm).to_have_text("两台网关共用一个编码")
+        await expect(page.get_by_test_id("station-row")).to_have_count(2)
+        await page.get_by_test_id("problem-key").click()
+        await expect(page.get_by_test_id("station-row")).to_have_count(1)
+        await line.click()
+
+        waiting = page.locator("[data-testid=gateway-key][data-state=pending]")
+        await expect(waiting).to_have_attribute("data-key", second.key)
+        await expect(waiting.get_by_test_id("approve-open")).to_have_count(0)
+        await waiting.get_by_test_id("replace-open").click()
+        form = page.get_by_test_id("replace-key")
+        await expect(form).to_contain_text("我已确认现场的网关已更换")
+        await form.locator("button[type=submit]").click()  # not without the confirmation
+        await expect(form).to_be_visible()
+        await expect(waiting).to_have_attribute("data-key", second.key)
+        await form.locator("[name=confirm]").check()
+        await form.locator("button[type=submit]").click()
+        await expect(waiting).to_have_count(0)
+        await expect(page.get_by_test_id("alarm")).to_have_count(0)
+        await second.until(page, "7.75")
+        await page.get_by_test_id("all-keys").click()
+        replaced = page.locator("[data-testid=gateway-key][data-state=replaced]")
+        await expect(replaced).to_have_attribute("data-key", first.key)
+    finally:
+        first.close()
+        second.close()
+        server.http.close()
+        server.kill()

@@ -26,6 +26,8 @@ INTERFACES = [
     "/api/v1/alerts/{alert_id}/ack",
     "/api/v1/alerts/{alert_id}/dismiss",
     "/api/v1/stations/{code}/keys/approve",
+    "/api/v1/stations/{code}/keys/refuse",
+    "/api/v1/stations/{code}/keys/replace",
     "/api/v1/packs/{station}/{epoch}/{seq}",
     "/api/v1/quarantine",
     "/api/v1/indicators",

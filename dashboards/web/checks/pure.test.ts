@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { indent, rawOf, split } from "../src/parts/body.ts";
+import { byNeed, problemsOf } from "../src/parts/problems.ts";
 import { breaks, brokenBy, shape, spread, summary, valueRange } from "../src/trend/shape.ts";
 
 const every = (n, step, from = 0) => Array.from({ length: n }, (_, i) => [from + i * step, i, 1, 0]);
@@ -71,4 +72,33 @@ test("a point is over the gravest limit that held when it was measured; a failed
   assert.equal(brokenBy([500, 5, 4, 0], limits), null);
   assert.equal(brokenBy([500, null, 9, 0], limits), null);
   assert.equal(brokenBy([2_000_000, 5, 1, 0], limits), null);
+});
+
+const station = (code, more = {}) => ({ code, state: "online", key_state: "approved", queue: 0, oldest_unreceipted_ms: null, gaps: 0, lost: 0, alarms: [], open_alerts: 0, ...more });
+
+test("each kind of problem is found, and a station that is well has none", () => {
+  const kinds = (more) => [...problemsOf(station("a", more))];
+  assert.deepEqual(kinds({ queue: 3, oldest_unreceipted_ms: 60_000 }), []);
+  assert.deepEqual(kinds({ state: "stale" }), ["silent"]);
+  assert.deepEqual(kinds({ queue: 3, oldest_unreceipted_ms: 601_000 }), ["backlog"]);
+  assert.deepEqual(kinds({ gaps: 1 }), ["loss"]);
+  assert.deepEqual(kinds({ key_state: "pending" }), ["key"]);
+  assert.deepEqual(kinds({ key_state: "none", state: "never" }), []);
+  assert.deepEqual(kinds({ alarms: ["gateway_cloned", "disk_full", "clock_unset", "certificate_7d", "not_known"] }), ["key", "storage", "clock", "certificate"]);
+});
+
+test("the worst station comes first", () => {
+  const order = [
+    station("f", { alarms: ["disk_full"] }),
+    station("e", { state: "offline" }),
+    station("d", { key_state: "pending" }),
+    station("c", { alarms: ["clock_off"] }),
+    station("b", { queue: 9, oldest_unreceipted_ms: 9_000_000 }),
+    station("a", { queue: 9, oldest_unreceipted_ms: 700_000 }),
+    station("w", { lost: 4 }),
+    station("v"),
+    station("z"),
+    station("u", { state: "never" }),
+  ];
+  assert.deepEqual([...order].reverse().sort(byNeed).map((s) => s.code), order.map((s) => s.code));
 });

@@ -54,9 +54,15 @@ export function duration(ms: number): string {
   const abs = Math.abs(ms);
   if (abs < 1000) return t("d_ms", { n: Math.round(ms) });
   if (abs < 60_000) return t("d_s", { n: Number((ms / 1000).toFixed(1)) });
-  if (abs < 3_600_000) return t("d_min", { n: Math.floor(ms / 60_000) });
-  if (abs < 172_800_000) return t("d_h", { n: Math.floor(ms / 3_600_000) });
-  return t("d_d", { n: Math.floor(ms / 86_400_000) });
+  if (abs < 3_600_000) return t("d_min", { n: Math.trunc(ms / 60_000) });
+  if (abs < 172_800_000) return t("d_h", { n: Math.trunc(ms / 3_600_000) });
+  return t("d_d", { n: Math.trunc(ms / 86_400_000) });
+}
+
+/** How far a clock is ahead (+) or behind (−). */
+export function offsetText(ms: number | null | undefined): string {
+  if (ms === null || ms === undefined) return MISSING;
+  return `${ms > 0 ? "+" : ""}${duration(ms).replace("-", "−")}`;
 }
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });

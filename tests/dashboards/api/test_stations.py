@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import sqlalchemy as sa
 
 from ingest.batch import Series
 from ingest.tables import gateway_keys
@@ -10,7 +9,6 @@ NOW_MS = 1_777_600_000_000
 HOUR_MS = 3_600_000
 STATION = "hl-001"
 KEY = "a" * 43 + "="
-OTHER_KEY = "b" * 43 + "="
 
 
 async def test_row_has_registry_state_and_counts(county, client):
@@ -142,7 +140,9 @@ async def test_detail_lists_devices_with_their_series(county, client):
             "at_ms": NOW_MS,
         }
     ]
-    assert detail["keys"] == [{"key": KEY, "state": "pending", "first_seen_ms": 5}]
+    assert detail["keys"] == [
+        {"key": KEY, "state": "pending", "first_seen_ms": 5, "replaced_ms": None}
+    ]
     assert detail["key_state"] == "pending"
 
 
@@ -151,41 +151,3 @@ async def test_unknown_station_names_the_nearest(county, client):
     response = await client.get("/api/v1/stations/hl-01")
     assert response.status_code == 404
     assert response.json() == {"detail": "no station 'hl-01'; nearest: hl-001"}
-
-
-async def test_approval_replaces_the_approved_key(county, client, key):
-    county.add_station()
-    county.insert(gateway_keys, station=STATION, key=OTHER_KEY, state="approved", first_seen_ms=1)
-    county.insert(gateway_keys, station=STATION, key=KEY, state="pending", first_seen_ms=2)
-    county.insert(gateway_keys, station="hl-002", key=OTHER_KEY, state="approved", first_seen_ms=1)
-    seen = county.sources.wake.generation
-    response = await client.post(
-        f"/api/v1/stations/{STATION}/keys/approve", json={"key": KEY}, headers={"X-API-Key": key}
-    )
-    assert response.status_code == 200
-    assert [row["state"] for row in response.json()["keys"]] == ["refused", "approved"]
-    with county.operational.read() as connection:
-        states = connection.execute(sa.select(gateway_keys.c.station, gateway_keys.c.state)).all()
-    assert ("hl-002", "approved") in [tuple(row) for row in states]
-    assert county.sources.wake.generation != seen
-
-
-async def test_key_that_was_never_shown_is_not_approved(county, client, key):
-    county.add_station()
-    county.insert(gateway_keys, station=STATION, key=OTHER_KEY, state="approved", first_seen_ms=1)
-    response = await client.post(
-        f"/api/v1/stations/{STATION}/keys/approve", json={"key": KEY}, headers={"X-API-Key": key}
-    )
-    assert response.status_code == 404
-    with county.operational.read() as connection:
-        assert connection.scalars(sa.select(gateway_keys.c.state)).all() == ["approved"]
-
-
-async def test_key_of_an_unregistered_station_is_not_approved(county, client, key):
-    county.insert(gateway_keys, station="hl-009", key=KEY, state="pending", first_seen_ms=1)
-    response = await client.post(
-        "/api/v1/stations/hl-009/keys/approve", json={"key": KEY}, headers={"X-API-Key": key}
-    )
-    assert response.status_code == 404
-    with county.operational.read() as connection:
-        assert connection.scalars(sa.select(gateway_keys.c.state)).all() == ["pending"]

@@ -96,6 +96,6 @@ export const api = {
   ack: (id: string, key: string, actor: string) => post<unknown>(`alerts/${part(id)}/ack`, key, { actor }),
   dismiss: (id: string, key: string, actor: string, reason: string) =>
     post<unknown>(`alerts/${part(id)}/dismiss`, key, { actor, reason }),
-  approveKey: (station: string, key: string, gatewayKey: string) =>
-    post<unknown>(`stations/${part(station)}/keys/approve`, key, { key: gatewayKey }),
+  decideKey: (decision: "approve" | "replace" | "refuse", station: string, key: string, gatewayKey: string) =>
+    post<unknown>(`stations/${part(station)}/keys/${decision}`, key, { key: gatewayKey }),
 };

@@ -80,8 +80,10 @@ export interface Loss {
 
 export interface GatewayKey {
   key: string;
-  state: "approved" | "pending" | "refused";
+  state: "approved" | "pending" | "replaced" | "refused";
   first_seen_ms: number;
+  /** Of a replaced key: what it began until then is still taken. */
+  replaced_ms: number | null;
 }
 
 export interface StationDetail extends Station {

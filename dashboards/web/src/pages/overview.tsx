@@ -275,7 +275,7 @@ function liveContent(row: LiveRow): { icon: preact.ComponentChildren; text: prea
         icon: known ? <StateMark state={state} text={false} /> : null,
         text: (
           <b>
-            {t("station")} {term("state_", state)}
+            {t("station")} {known ? term("state_", state) : state === "pending" ? term("key_", state) : term("alarm_", state)}
           </b>
         ),
         to: href(["stations", row.station]),

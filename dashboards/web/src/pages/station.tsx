@@ -4,18 +4,19 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { api } from "../api/client";
 import type { Device, Loss, Readings, SeriesHead, StationDetail, TestPage } from "../api/types";
-import { clauseText, conditionText, duration, integer, limitText, number, stamp, standardText, unitText } from "../format";
+import { clauseText, conditionText, duration, integer, limitText, number, offsetText, stamp, standardText, unitText } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
-import { WriteForm } from "../parts/key_form";
+import { GatewayKeys } from "../parts/gateway_keys";
 import { Icon } from "../parts/icons";
-import { Ago, Await, Empty, Fact, Panel, StateMark, Unverified, VerdictTag, When } from "../parts/parts";
+import { Ago, AlarmTag, Await, Empty, Fact, Panel, StateMark, Unverified, VerdictTag, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
 import { productName } from "../products";
 import { href, route, setQuery } from "../route";
 import { Spark } from "../trend/spark";
 import { Trend } from "../trend/trend";
 import { TestValue } from "./tests";
+import { words } from "../words";
 import { brokenBy, isFailed, isSuspect } from "../trend/shape";
 
 const STATION_TESTS = 30;
@@ -298,28 +299,33 @@ function Losses({ losses }: { losses: Loss[] }) {
           {t("losses_empty_do")}
         </p>
       ) : (
-        <div class="table-wrap scroll">
-          <table class="table" data-testid="losses">
+        <div class="table-wrap scroll" tabIndex={0} role="region" aria-label={t("losses")}>
+          <table class="table sticky" data-testid="losses">
             <thead>
               <tr>
                 <th>{t("found_at")}</th>
                 <th>{t("reason")}</th>
+                <th class="end">{t("loss_packs")}</th>
+                <th class="end">{t("loss_readings")}</th>
                 <th>{t("loss_range")}</th>
-                <th>{t("loss_readings")}</th>
                 <th>{t("epoch")}</th>
               </tr>
             </thead>
             <tbody>
               {losses.map((l) => (
-                <tr key={`${l.epoch}${l.from_seq}`}>
+                <tr key={`${l.epoch}${l.from_seq}`} data-testid="loss" data-reason={l.reason}>
                   <td>
                     <When ms={l.at_ms} />
                   </td>
-                  <td>{term("loss_", l.reason)}</td>
+                  <td>
+                    <b class="block">{term("loss_", l.reason)}</b>
+                    <small class="dim">{term("loss_why_", l.reason)}</small>
+                  </td>
+                  <td class="num end">{integer(l.through_seq - l.from_seq + 1)}</td>
+                  <td class="num end">{l.readings < 0 ? <span class="dim">{t("unknown")}</span> : `≤ ${integer(l.readings)}`}</td>
                   <td class="num">
                     {l.from_seq} – {l.through_seq}
                   </td>
-                  <td class="num">{integer(l.readings)}</td>
                   <td class="mono dim">{l.epoch}</td>
                 </tr>
               ))}
@@ -331,22 +337,17 @@ function Losses({ losses }: { losses: Loss[] }) {
   );
 }
 
-function Keys({ s, reload }: { s: StationDetail; reload: () => void }) {
-  const pending = s.keys.filter((k) => k.state === "pending");
-  if (pending.length === 0) return null;
+/** What stands on the station, and what to do about it. */
+function Alarms({ alarms }: { alarms: string[] }) {
+  if (alarms.length === 0) return null;
   return (
-    <section class="attention-box" aria-label={t("key_state")}>
-      <p>{t("key_pending_do")}</p>
-      {pending.map((k) => (
-        <div key={k.key} class="pending-key">
-          <span class="mono">{k.key}</span>
-          <span class="dim">
-            {t("key_first_seen")} <When ms={k.first_seen_ms} />
-          </span>
-          <WriteForm action="approve" testid="approve-key" run={(key) => api.approveKey(s.code, key, k.key)} done={reload} />
-        </div>
+    <ul class="attention-box alarm-list" aria-label={t("problems")}>
+      {alarms.map((alarm) => (
+        <li key={alarm}>
+          <AlarmTag alarm={alarm} /> {`alarm_do_${alarm}` in words && <span>{term("alarm_do_", alarm)}</span>}
+        </li>
       ))}
-    </section>
+    </ul>
   );
 }
 
@@ -363,11 +364,6 @@ function Head({ s }: { s: StationDetail }) {
         </h1>
         <p>
           {[s.code, pick(s.region_name, s.region_name_en, s.region_code), s.base_name].filter(Boolean).join(" · ")}
-          {s.alarms.map((alarm) => (
-            <span key={alarm} class="tag attention">
-              {term("alarm_", alarm)}
-            </span>
-          ))}
         </p>
       </div>
       <dl class="facts">
@@ -375,7 +371,7 @@ function Head({ s }: { s: StationDetail }) {
           <Ago ms={s.seen_ms} />
         </Fact>
         <Fact name="clock_offset">
-          <span class={`num${slow ? " bad" : ""}`}>{s.clock_offset_ms === null ? "—" : `${s.clock_offset_ms > 0 ? "+" : ""}${duration(s.clock_offset_ms).replace("-", "−")}`}</span>
+          <span class={`num${slow ? " bad" : ""}`}>{offsetText(s.clock_offset_ms)}</span>
         </Fact>
         <Fact name="queue">
           <span class="num">{integer(s.queue)}</span>
@@ -429,7 +425,8 @@ export function StationPage({ code }: { code: string }) {
           <>
             <div class="station-top">
               <Head s={s} />
-              <Keys s={s} reload={reload} />
+              <Alarms alarms={s.alarms} />
+              <GatewayKeys s={s} reload={reload} />
             </div>
             <Panel title="devices" class="station-devices" note={integer(s.devices.length)}>
               <Devices s={s} chosen={chosen} choose={(d, i) => setQuery({ device: d, indicator: i })} />

@@ -1,21 +1,23 @@
-/** 站点: the list of stations, those that need a look first. */
+/** 站点: the list of stations for whoever keeps the links running, the worst first. */
 
 import { useState } from "preact/hooks";
 
 import type { Station, StationState } from "../api/types";
-import { duration, integer } from "../format";
+import { duration, integer, offsetText } from "../format";
 import { pick, t, term } from "../i18n";
 import { StateIcon } from "../parts/icons";
-import { Ago, Empty, ErrorNote, Loading, Panel, StateMark } from "../parts/parts";
+import { Ago, AlarmTag, Empty, ErrorNote, Loading, Panel, StateMark } from "../parts/parts";
+import { byNeed, PROBLEMS, type Problem, problemsOf, waitsForKey } from "../parts/problems";
 import { StationMap } from "../parts/station_map";
 import { href } from "../route";
 import { refreshStations, stations as shared } from "../state";
+import type { Word } from "../words";
 
 const STATES: readonly StationState[] = ["online", "stale", "offline", "never"];
 const ORDER: Record<StationState, number> = { offline: 0, stale: 1, online: 2, never: 3 };
 
-/** Alerts first, then keys to approve, then by state and code. */
-function byNeed(a: Station, b: Station): number {
+/** Of the overview: alerts first, then keys to approve, then by state and code. */
+function byAlerts(a: Station, b: Station): number {
   return (
     Number(b.open_alerts > 0) - Number(a.open_alerts > 0) ||
     Number(b.key_state === "pending") - Number(a.key_state === "pending") ||
@@ -33,7 +35,7 @@ function matches(s: Station, text: string): boolean {
 function Marks({ s }: { s: Station }) {
   return (
     <>
-      {s.key_state !== "approved" && s.state !== "never" && (
+      {waitsForKey(s) && (
         <span class="tag attention">
           {t("key_state")}
           {t("colon")}
@@ -41,9 +43,7 @@ function Marks({ s }: { s: Station }) {
         </span>
       )}
       {s.alarms.map((alarm) => (
-        <span key={alarm} class="tag attention">
-          {term("alarm_", alarm)}
-        </span>
+        <AlarmTag key={alarm} alarm={alarm} />
       ))}
     </>
   );
@@ -89,11 +89,13 @@ function CompactRow({ s }: { s: Station }) {
 
 function Row({ s }: { s: Station }) {
   const to = href(["stations", s.code]);
-  const lost = s.gaps + s.lost;
+  const problems = problemsOf(s);
+  const place = [s.code, pick(s.region_name, s.region_name_en, s.region_code)].join(" · ");
   return (
     <tr
       class="station-line"
       {...identified(s)}
+      data-problems={[...problems].join(" ")}
       onClick={() => {
         location.hash = to;
       }}
@@ -101,52 +103,95 @@ function Row({ s }: { s: Station }) {
       <td>
         <StateMark state={s.state} />
       </td>
-      <td>
-        <a href={to}>
+      <td class="station-cell">
+        <a href={to} title={pick(s.name, s.name_en, s.code)}>
           <b>{pick(s.name, s.name_en, s.code)}</b>
         </a>
-        <small class="block dim">
-          {s.code} <Marks s={s} />
+        <small class="dim" title={place}>
+          {place}
         </small>
       </td>
-      <td>
-        {pick(s.region_name, s.region_name_en, s.region_code)}
-        <small class="block dim">{s.base_name || term("station_type_", s.station_type)}</small>
+      <td class="station-problems">
+        <Marks s={s} />
+      </td>
+      <td class={`num end ${s.queue === 0 ? "dim" : problems.has("backlog") ? "bad" : ""}`}>{integer(s.queue)}</td>
+      <td class={`num end ${problems.has("backlog") ? "bad" : "dim"}`}>{s.queue > 0 && s.oldest_unreceipted_ms !== null ? duration(s.oldest_unreceipted_ms) : "—"}</td>
+      <td class={`num end ${s.gaps > 0 ? "bad" : "dim"}`}>{integer(s.gaps)}</td>
+      <td class={`num end ${s.lost > 0 ? "bad" : "dim"}`}>{integer(s.lost)}</td>
+      <td class={`num end ${problems.has("clock") ? "bad" : "dim"}`}>{offsetText(s.clock_offset_ms)}</td>
+      <td class={s.key_state === "approved" ? "dim" : waitsForKey(s) ? "bad" : "dim"}>{term("key_", s.key_state)}</td>
+      <td class={`num end${s.devices_ok < s.devices_total ? " bad" : " dim"}`}>
+        {s.devices_ok}/{s.devices_total}
       </td>
       <td class="end">
         <AlertCount s={s} />
       </td>
-      <td class={`num end${s.devices_ok < s.devices_total ? " bad" : ""}`}>
-        {s.devices_ok}/{s.devices_total}
-      </td>
       <td class="end">
         <Ago ms={s.seen_ms} />
       </td>
-      <td class="num end">
-        <span class={s.queue > 0 ? "strong" : "dim"}>{integer(s.queue)}</span>
-        {s.queue > 0 && s.oldest_unreceipted_ms !== null && <small class="block dim">{duration(s.oldest_unreceipted_ms)}</small>}
+      <td class="dim station-version" title={s.version}>
+        {s.version === "source" ? t("version_source") : s.version || "—"}
       </td>
-      <td class={`num end ${lost > 0 ? "strong" : "dim"}`}>{integer(lost)}</td>
     </tr>
   );
 }
 
-function Table({ shown }: { shown: Station[] }) {
+type Order = "need" | "state" | "station" | "queue" | "oldest" | "gaps" | "lost" | "clock" | "key" | "devices" | "alerts" | "seen" | "version";
+
+interface Column {
+  order: Order;
+  name: Word;
+  long?: Word;
+  end?: boolean;
+  /** What comes first at the first click: the worst. */
+  compare: (a: Station, b: Station) => number;
+}
+
+const more = (of: (s: Station) => number) => (a: Station, b: Station) => of(b) - of(a);
+const text = (of: (s: Station) => string) => (a: Station, b: Station) => of(a).localeCompare(of(b), undefined, { numeric: true });
+
+const COLUMNS: readonly Column[] = [
+  { order: "state", name: "a_state", compare: (a, b) => ORDER[a.state] - ORDER[b.state] },
+  { order: "station", name: "station", compare: text((s) => s.code) },
+  { order: "need", name: "problems", compare: byNeed },
+  { order: "queue", name: "queue", long: "queue_long", end: true, compare: more((s) => s.queue) },
+  { order: "oldest", name: "oldest_short", long: "oldest_unsent", end: true, compare: more((s) => (s.queue > 0 ? (s.oldest_unreceipted_ms ?? 0) : -1)) },
+  { order: "gaps", name: "gaps", long: "gaps_long", end: true, compare: more((s) => s.gaps) },
+  { order: "lost", name: "lost_readings", long: "lost_long", end: true, compare: more((s) => s.lost) },
+  { order: "clock", name: "clock_short", long: "clock_offset", end: true, compare: more((s) => Math.abs(s.clock_offset_ms ?? -1)) },
+  { order: "key", name: "key_short", long: "key_state", compare: more((s) => (waitsForKey(s) ? 2 : Number(s.key_state !== "approved"))) },
+  { order: "devices", name: "devices", long: "devices_ok", end: true, compare: more((s) => s.devices_total - s.devices_ok) },
+  { order: "alerts", name: "alerts", long: "open_alerts", end: true, compare: more((s) => s.open_alerts) },
+  { order: "seen", name: "seen_short", long: "last_seen", end: true, compare: (a, b) => (a.seen_ms ?? Infinity) - (b.seen_ms ?? Infinity) || 0 },
+  { order: "version", name: "version_short", long: "agent_version", compare: text((s) => s.version) },
+];
+
+interface Sorting {
+  order: Order;
+  reverse: boolean;
+}
+
+function Table({ shown, sorting, sort }: { shown: Station[]; sorting: Sorting; sort: (order: Order) => void }) {
   return (
     <div class="table-wrap scroll" tabIndex={0} role="region" aria-label={t("stations")}>
-      <table class="table sticky">
+      <table class="table sticky stations-table">
         <thead>
           <tr>
-            <th>{t("a_state")}</th>
-            <th>{t("station")}</th>
-            <th>{t("region")}</th>
-            <th class="end">{t("open_alerts")}</th>
-            <th class="end">{t("devices_ok")}</th>
-            <th class="end">{t("last_seen")}</th>
-            <th class="end" title={t("queue_long")}>
-              {t("queue")}
-            </th>
-            <th class="end">{t("losses")}</th>
+            {COLUMNS.map((c) => {
+              const on = sorting.order === c.order;
+              return (
+                <th key={c.order} class={c.end ? "end" : ""} title={t(c.long ?? c.name)} aria-sort={on ? (sorting.reverse ? "ascending" : "descending") : undefined}>
+                  <button type="button" class="sort" data-testid={`sort-${c.order}`} onClick={() => sort(c.order)}>
+                    {t(c.name)}
+                    {on && (
+                      <span class="sort-mark" aria-hidden="true">
+                        {sorting.reverse ? "▲" : "▼"}
+                      </span>
+                    )}
+                  </button>
+                </th>
+              );
+            })}
           </tr>
         </thead>
         <tbody>
@@ -159,12 +204,37 @@ function Table({ shown }: { shown: Station[] }) {
   );
 }
 
+/** One switch per kind of problem that some station has. */
+function ProblemChips({ stations, only, choose }: { stations: Station[]; only: Problem | null; choose: (problem: Problem | null) => void }) {
+  const found = stations.map(problemsOf);
+  return (
+    <div class="chips" role="group" aria-label={t("problems")}>
+      {PROBLEMS.map((problem) => {
+        const n = found.filter((problems) => problems.has(problem)).length;
+        if (n === 0 && only !== problem) return null;
+        return (
+          <button key={problem} type="button" class="chip problem" aria-pressed={only === problem} data-testid={`problem-${problem}`} onClick={() => choose(only === problem ? null : problem)}>
+            {t(`problem_${problem}`)} <span class="num">{integer(n)}</span>
+          </button>
+        );
+      })}
+      {found.every((problems) => problems.size === 0) && <span class="good problem-none">{t("problem_none")}</span>}
+    </div>
+  );
+}
+
 /** Stations with a search field and a switch per state. */
 export function StationList({ stations, compact = false }: { stations: Station[]; compact?: boolean }) {
   const [text, setText] = useState("");
   const [only, setOnly] = useState<StationState | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [sorting, setSorting] = useState<Sorting>({ order: "need", reverse: false });
   if (stations.length === 0) return <Empty title="stations_empty" advice="stations_empty_do" />;
-  const shown = stations.filter((s) => (only === null || s.state === only) && matches(s, text)).sort(byNeed);
+  const compare = compact ? byAlerts : (COLUMNS.find((c) => c.order === sorting.order)?.compare ?? byNeed);
+  const shown = stations
+    .filter((s) => (only === null || s.state === only) && (problem === null || problemsOf(s).has(problem)) && matches(s, text))
+    .sort((a, b) => (sorting.reverse ? compare(b, a) : compare(a, b)) || byNeed(a, b));
+  const sort = (order: Order): void => setSorting({ order, reverse: sorting.order === order && !sorting.reverse });
   return (
     <>
       <div class="station-tools">
@@ -183,9 +253,22 @@ export function StationList({ stations, compact = false }: { stations: Station[]
             );
           })}
         </div>
+        {!compact && <ProblemChips stations={stations} only={problem} choose={setProblem} />}
       </div>
       {shown.length === 0 ? (
-        <Empty title="stations_none_match" />
+        <Empty title="stations_none_match">
+          <button
+            type="button"
+            class="button"
+            onClick={() => {
+              setText("");
+              setOnly(null);
+              setProblem(null);
+            }}
+          >
+            {t("clear_filters")}
+          </button>
+        </Empty>
       ) : compact ? (
           <ol class="rows scroll" tabIndex={0} aria-label={t("stations")}>
             {shown.map((s) => (
@@ -193,7 +276,7 @@ export function StationList({ stations, compact = false }: { stations: Station[]
             ))}
           </ol>
       ) : (
-        <Table shown={shown} />
+        <Table shown={shown} sorting={sorting} sort={sort} />
       )}
     </>
   );

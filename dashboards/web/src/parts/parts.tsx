@@ -10,6 +10,7 @@ import { t, term } from "../i18n";
 import { href, route } from "../route";
 import { type Word } from "../words";
 import { SeverityIcon, StateIcon, VerdictIcon } from "./icons";
+import { isGrave } from "./problems";
 
 export function Panel(props: {
   title: Word;
@@ -142,6 +143,15 @@ export function StateMark({ state, text = true }: { state: StationState; text?: 
     <span class={`state-mark state-${state}`} title={word}>
       <StateIcon state={state} />
       {text ? <span>{word}</span> : <span class="hidden">{word}</span>}
+    </span>
+  );
+}
+
+/** An alarm that an edge agent or ingest raised on a station. */
+export function AlarmTag({ alarm }: { alarm: string }) {
+  return (
+    <span class={`tag ${isGrave(alarm) ? "grave" : "attention"}`} title={term("alarm_do_", alarm)} data-testid="alarm" data-alarm={alarm}>
+      {term("alarm_", alarm)}
     </span>
   );
 }

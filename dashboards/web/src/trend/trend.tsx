@@ -14,6 +14,7 @@ const FLAGS: readonly (readonly [bit: number, name: string])[] = [
   [4, "out_of_order"],
   [8, "bad_reading"],
   [16, "gross_range"],
+  [32, "clock_free"],
 ];
 const LABEL_PX = 20;
 const DAY_S = 86_400;
