@@ -585,3 +585,14 @@ def test_every_option_of_deploy_and_every_file_is_described() -> None:
     assert "agrigate.deployed.json" in text
     for name in ("agrigate.conf", "agrigate.acl", "agrigate.passwd", "ca.crt", "crl.pem"):
         assert f"`{name}`" in text
+
+
+def test_every_test_that_the_fault_list_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", text_of("docs/faults.md")))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 60
+    assert named - there == set()

@@ -1,10 +1,11 @@
-"""Cases R7 to R11 of the fault list: what the broker, or the way to it, does to ingest."""
+"""Cases R7 to R11 of the fault list and behaviours 2 and 3: what the broker, or the store, does to ingest."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
 from ingest import service as service_module
@@ -170,3 +171,53 @@ def test_r11_what_the_broker_did_not_keep_while_ingest_was_away_comes_from_the_e
     edge.close()
     until(lambda: second.values() == [float(n) for n in range(1, 51)])
     second.close()
+
+
+def test_behaviour_02_while_the_store_is_down_receipts_go_on_and_the_inbox_holds(
+    server: Server, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = threading.Event()
+    down.set()
+    stage = server.consumer._stage
+    handle = stage.handle
+
+    def unless_down(batch):
+        if down.is_set():
+            raise duckdb.IOException("the store is down")
+        handle(batch)
+
+    monkeypatch.setattr(stage, "handle", unless_down)
+    monkeypatch.setattr(server.consumer, "_transient", (duckdb.Error,))
+    server.start()
+    edge = Edge(mosquitto.port)
+    edge.status((E1, 1, 0))
+    for seq in range(1, 1001):
+        edge.pack(seq)
+        if seq % 100 == 0:
+            edge.receipted(seq)
+    assert server.service.last_pos == 1000
+    assert server.values() == []
+    assert server.consumer.failing
+    down.clear()
+    until(lambda: len(server.values()) == 1000)
+    assert server.values() == [float(n) for n in range(1, 1001)]
+    edge.close()
+
+
+def test_behaviour_03_the_whole_buffer_three_times_is_the_same_as_once(
+    server: Server, mosquitto: Mosquitto
+) -> None:
+    server.start()
+    edge = Edge(mosquitto.port)
+    edge.status((E1, 1, 0))
+    for _ in range(3):
+        for seq in range(1, 101):
+            edge.pack(seq)
+        edge.receipted(100)
+    for seq in range(91, 102):  # overlapping, with one new pack
+        edge.pack(seq)
+    edge.receipted(101)
+    edge.close()
+    until(lambda: len(server.values()) == 101)
+    assert server.values() == [float(n) for n in range(1, 102)]
+    assert server.service.intake.counts[Outcome.TAKEN] == 101
