@@ -58,12 +58,13 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the MQTT broker is."""
+    """Where the MQTT broker is, and what it speaks; the embedded one knows 3.1.1 only."""
 
     host: str = "127.0.0.1"
     port: int = 1883
     username: str = ""
     password_file: str = ""
+    protocol: str = "3.1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +168,14 @@ def _registry(public_keys: Mapping[str, str]) -> str:
 
 
 def _broker(broker: Broker) -> Table:
-    table: dict[str, Scalar] = {"host": broker.host, "port": broker.port}
+    table: dict[str, Scalar] = {
+        "host": broker.host,
+        "port": broker.port,
+        "protocol": broker.protocol,
+    }
     if broker.username:
         table |= {"username": broker.username, "password_file": broker.password_file}
+        table["allow_plaintext"] = True  # the demo's brokers have no TLS
     return table
 
 
@@ -190,7 +196,7 @@ def _server(directory: Path, files: CountyFiles, ports: Ports, broker: Broker) -
     return "\n".join(
         [
             *_table("server", server),
-            *_table("broker", _broker(broker)),
+            *_table("broker", {**_broker(broker), "open": True}),
             *_table("registry", {"file": str(files.registry)}),
             *_table("inbox", {"retention_days": RETENTION_DAYS}),
             *_tables("webhook", [webhook]),

@@ -380,4 +380,5 @@ def _external(url: str, run_dir: Path) -> county.Broker:
         port=parts.port or 1883,
         username=unquote(parts.username or ""),
         password_file=password_file,
+        protocol="5",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import structlog
 
 from gateway.clock import SYNC_WITHIN_MS
 from gateway.errors import NoStatusError
@@ -23,6 +24,8 @@ WRITE_EVERY_S = 5.0
 WRITE_AT_MOST_EVERY_S = 0.25
 STALE_AFTER_S = 20.0
 QUEUE_FRESH_S = 30.0  # packs younger than this are on their way, not stuck
+
+log = structlog.get_logger()
 
 TICK, CROSS = "✓", "✗"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -103,6 +106,17 @@ def write(directory: Path, status: AgentStatus) -> None:
     new.replace(directory / FILE)
 
 
+def write_or_say(directory: Path, status: AgentStatus, *, said: bool = False) -> bool:
+    """Write as ``write``; False when it cannot be written, which is logged unless it was ``said`` before."""
+    try:
+        write(directory, status)
+    except OSError as exc:
+        if not said:
+            log.warning("status_not_written", file=str(directory / FILE), error=exc.strerror)
+        return False
+    return True
+
+
 def read(directory: Path) -> AgentStatus:
     """Return the last status written; raise NoStatusError."""
     file = directory / FILE
@@ -123,10 +137,11 @@ async def keep_written(
     *,
     clock: Clock,
 ) -> None:
-    """Write the status every 5 s, and soon after ``changed`` is set, until cancelled."""
+    """Write the status every 5 s, and soon after ``changed`` is set, until cancelled; a full disk is said once."""
+    failing = False
     while True:
         changed.clear()
-        write(directory, await collect())
+        failing = not write_or_say(directory, await collect(), said=failing)
         await clock.sleep(WRITE_AT_MOST_EVERY_S)
         try:
             async with asyncio.timeout(WRITE_EVERY_S - WRITE_AT_MOST_EVERY_S):

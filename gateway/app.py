@@ -249,7 +249,7 @@ class _Agent:
             await _end(uplinks, STOP_UPLINKS_S)
             await _end([writer], 0.0)
         self._running = False
-        agent_status.write(self._edge.data_dir, await self._status())
+        agent_status.write_or_say(self._edge.data_dir, await self._status())
         log.info("agent_stopped")
         for station in self._stations:
             if station.agent.gone is not None:

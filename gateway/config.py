@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,6 +18,7 @@ from msgspec import Meta
 from drivers.device_table import read_table
 from drivers.errors import ConfigError
 from drivers.registry import DRIVERS
+from gateway.broker import BrokerLogin, LoginReader, LoginTable, read_enrolment
 from gateway.wire import STATION_CODE
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from drivers.session import DeviceConfig, Driver
 
 TABLES = ("agent", "broker", "spool", "station")
-STATION_KEYS = ("code", "device")
+STATION_KEYS = ("code", "enrolment", "device")
 # Settings that all devices of one line must share: it speaks at one speed, in one framing at a time.
 LINE_SETTINGS = ("framing", "baud", "format")
 
@@ -34,34 +35,16 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
-    """``[agent]``: where the agent keeps what it must not lose."""
+    """``[agent]``: where the agent keeps what it must not lose, and where its metrics are read."""
 
     data_dir: Annotated[str, Meta(min_length=1)]
-
-
-class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """``[broker]``: the MQTT broker; the password stands in a file of its own."""
-
-    host: Annotated[str, Meta(min_length=1)]
-    port: Annotated[int, Meta(ge=1, le=65535)]
-    username: str = ""
-    password_file: str = ""
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
 
 class SpoolSize(msgspec.Struct, frozen=True, kw_only=True):
     """``[spool]``: how much disk one station's spool may take."""
 
     cap_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 512
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerLogin:
-    """How to reach the broker; the password is never shown."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +57,22 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One station of the agent."""
+    """One station of the agent, and how it reaches the broker."""
 
     code: str
     devices: tuple[Device, ...]
+    broker: BrokerLogin
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
-    """The whole of an ``edge.toml``."""
+    """The whole of an ``edge.toml``; ``warnings`` are lines for a person that keep nothing from starting."""
 
     data_dir: Path
-    broker: BrokerLogin
     spool_cap_bytes: int
     stations: tuple[Station, ...]
+    warnings: tuple[str, ...] = ()
+    metrics_port: int = 0
 
 
 def load(path: Path) -> EdgeConfig:
@@ -110,6 +95,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.faults: list[str] = []
+        self.warnings: list[str] = []
 
     def beside(self, name: str) -> Path:
         """Return the path that ``name`` means in this file."""
@@ -141,17 +127,17 @@ class _Reader:
         for key in root.keys() - set(TABLES):
             self.faults.append(f"{self._path}: [{key}]: unknown table; {_advice(key, TABLES)}")
         agent = self.table(root, "agent", Agent)
-        broker = self.table(root, "broker", Broker)
+        login = self._login(root)
         spool = self.table(root, "spool", SpoolSize)
-        login = self._login(broker) if broker is not None else None
-        stations = self._stations(root.get("station"))
-        if self.faults or agent is None or login is None or spool is None:
+        stations = self._stations(root.get("station"), login)
+        if self.faults or agent is None or spool is None:
             raise ConfigError(self.faults)
         return EdgeConfig(
             data_dir=self.beside(agent.data_dir),
-            broker=login,
             spool_cap_bytes=spool.cap_mb * 1024 * 1024,
             stations=stations,
+            warnings=tuple(self.warnings),
+            metrics_port=agent.metrics_port,
         )
 
     def table(self, root: Mapping[str, object], name: str, kind: type[S]) -> S | None:
@@ -164,29 +150,48 @@ class _Reader:
             return None
         return read_table(kind, table, self._where(name), self.faults)
 
-    def _login(self, broker: Broker) -> BrokerLogin | None:
-        if not broker.password_file:
-            return BrokerLogin(broker.host, broker.port, broker.username or None)
-        if not broker.username:
-            self._fault("broker", "username", "is missing; a password needs one")
-        file = self.beside(broker.password_file)
-        try:
-            password = file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-            self._fault("broker", "password_file", f"{file} cannot be read: {reason}")
+    def _login(self, root: Mapping[str, object]) -> BrokerLogin | None:
+        """Read ``[broker]``; it may be left out when every station has an enrolment file."""
+        tables = root.get("station")
+        if (
+            "broker" not in root
+            and isinstance(tables, list)
+            and tables
+            and all(isinstance(table, dict) and "enrolment" in table for table in tables)
+        ):
             return None
-        if not password:
-            self._fault("broker", "password_file", f"{file} is empty; write the password into it")
-        return BrokerLogin(broker.host, broker.port, broker.username or None, password)
+        broker = self.table(root, "broker", LoginTable)
+        if broker is None:
+            return None
+        reader = LoginReader(self._path.parent, self.faults, self.warnings)
+        return reader.login(broker, self._where("broker"))
+
+    def _enrolled(self, where: str, code: object, name: object) -> BrokerLogin | None:
+        if not isinstance(name, str) or not name:
+            self._fault(where, "enrolment", "must name the enrolment file of this station")
+            return None
+        file = self.beside(name)
+        enrolment = read_enrolment(file, self.faults)
+        if enrolment is None:
+            return None
+        if enrolment.role != "station":
+            self._fault(where, "enrolment", f"{file} is for {enrolment.role}, not for a station")
+        elif enrolment.code != code:
+            self._fault(
+                where,
+                "enrolment",
+                f"{file} is of station {enrolment.code}; name the file of {code}",
+            )
+        self.warnings.extend(enrolment.warnings)
+        return enrolment.login
 
     # ---- stations
 
-    def _stations(self, tables: object) -> tuple[Station, ...]:
+    def _stations(self, tables: object, login: BrokerLogin | None) -> tuple[Station, ...]:
         if not tables:
             self._fault("station", "code", "there is no station; write [[station]] and its code")
         stations = [
-            self._station(f"station #{number}", table)
+            self._station(f"station #{number}", table, login)
             for number, table in enumerate(self._tables("station", tables or []), 1)
         ]
         for code, count in Counter(s.code for s in stations if s.code).items():
@@ -203,7 +208,9 @@ class _Reader:
         self.faults.append(f"{self._path}: {name}: must be a list of tables; write [[{name}]]")
         return []
 
-    def _station(self, where: str, table: Mapping[str, object]) -> Station:
+    def _station(
+        self, where: str, table: Mapping[str, object], login: BrokerLogin | None
+    ) -> Station:
         code = table.get("code")
         if isinstance(code, str) and code:
             where = f"station {code}"
@@ -227,7 +234,11 @@ class _Reader:
                 )
         code = code if isinstance(code, str) else ""
         devices = [self._device(where, code, n, device) for n, device in enumerate(tables, 1)]
-        return Station(code, tuple(device for device in devices if device is not None))
+        if "enrolment" in table:
+            login = self._enrolled(where, code, table["enrolment"])
+        # Without a login there is a fault, and this station goes nowhere.
+        login = login or BrokerLogin("", 0)
+        return Station(code, tuple(device for device in devices if device is not None), login)
 
     def _device(
         self, station: str, code: str, number: int, table: Mapping[str, object]

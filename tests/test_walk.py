@@ -47,6 +47,8 @@ port = {http}
 [broker]
 host = "127.0.0.1"
 port = {mqtt}
+protocol = "3.1.1"
+open = true
 [registry]
 file = "registry.toml"
 [[webhook]]
@@ -61,6 +63,7 @@ data_dir = "agent"
 [broker]
 host = "127.0.0.1"
 port = {mqtt}
+protocol = "3.1.1"
 [[station]]
 code = "hl-001"
 [[station.device]]

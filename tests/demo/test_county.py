@@ -144,9 +144,9 @@ def sim_limit(text: str) -> float:
 def test_broker_login_reaches_every_process(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("x", "utf-8")
-    broker = Broker("127.0.0.1", 1884, "demo", str(password))
+    broker = Broker("127.0.0.1", 1884, "demo", str(password), protocol="5")
     files = write_county(tmp_path / "run", ports=PORTS, broker=broker, api_key=tmp_path / "k")
     for path in files.agents.values():
-        login = edge_config.load(path).broker
+        login = edge_config.load(path).stations[0].broker
         assert (login.port, login.username, login.password) == (1884, "demo", "x")
     assert tomllib.loads(files.server.read_text("utf-8"))["broker"]["username"] == "demo"

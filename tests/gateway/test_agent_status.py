@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import agent_status
 from gateway.agent_status import AgentStatus, StationStatus
@@ -192,3 +193,30 @@ async def test_a_change_is_written_without_waiting_for_the_next_round(
         await collected.get()
         task.cancel()
     assert agent_status.read(tmp_path).running
+
+
+async def test_a_status_that_cannot_be_written_is_said_once_and_ends_nothing(
+    tmp_path: Path, fake_time: FakeTime
+) -> None:
+    changed = asyncio.Event()
+    collected = asyncio.Queue[None]()
+    gone = tmp_path / "gone"
+
+    async def collect() -> AgentStatus:
+        collected.put_nowait(None)
+        changed.set()
+        return status(station())
+
+    with capture_logs() as logs:
+        async with asyncio.timeout(4), asyncio.TaskGroup() as group:
+            task = group.create_task(
+                agent_status.keep_written(gone, collect, changed, clock=fake_time.clock())
+            )
+            for _ in range(3):
+                await collected.get()
+            gone.mkdir()
+            for _ in range(2):
+                await collected.get()
+            task.cancel()
+    assert [entry["event"] for entry in logs] == ["status_not_written"]
+    assert agent_status.read(gone).running

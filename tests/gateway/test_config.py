@@ -11,6 +11,9 @@ from drivers.errors import ConfigError
 from drivers.registry import DRIVERS
 from drivers.session import Driver
 from gateway import config
+from gateway.broker import LoginTable
+from tests.certificates import Authority, Signed
+from tests.gateway.test_broker import enrolment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +43,7 @@ def faults(tmp_path: Path, text: str) -> list[str]:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         config.load(file)
-    assert all(fault.startswith(str(file)) for fault in caught.value.faults)
+    assert all(fault.startswith(str(tmp_path)) for fault in caught.value.faults)
     return [fault.removeprefix(f"{file}: ") for fault in caught.value.faults]
 
 
@@ -48,15 +51,19 @@ def test_a_good_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret-w0rd\n")
     file = tmp_path / "edge.toml"
     file.write_text(
-        GOOD.replace("port = 1883", 'port = 1883\nusername = "hl"\npassword_file = "secret"')
+        GOOD.replace(
+            "port = 1883",
+            'port = 1883\nusername = "hl"\npassword_file = "secret"\nallow_plaintext = true',
+        )
         + "[spool]\ncap_mb = 64\n"
     )
     edge = config.load(file)
     assert edge.data_dir == tmp_path / "data"
     assert edge.spool_cap_bytes == 64 * 1024 * 1024
-    assert (edge.broker.username, edge.broker.password) == ("hl", "s3cret-w0rd")
     assert "s3cret" not in repr(edge)
     (station,) = edge.stations
+    assert (station.broker.username, station.broker.password) == ("hl", "s3cret-w0rd")
+    assert station.broker.tls is None
     assert station.code == "hl-001"
     assert [device.config.path for device in station.devices] == ["plot3/soil1"]
     assert config.data_dir(file) == edge.data_dir
@@ -69,7 +76,7 @@ def test_the_sample_is_good_and_has_every_key() -> None:
     tables = tomllib.loads(sample.read_text(encoding="utf-8"))
     for name, kind in [
         ("agent", config.Agent),
-        ("broker", config.Broker),
+        ("broker", LoginTable),
         ("spool", config.SpoolSize),
     ]:
         assert set(tables[name]) == set(kind.__struct_fields__)
@@ -101,6 +108,10 @@ def broker(more: str) -> str:
     return GOOD.replace("port = 1883", f"port = 1883\n{more}")
 
 
+def enrolled(file: str) -> str:
+    return GOOD.replace('code = "hl-001"', f'code = "hl-001"\nenrolment = "{file}"')
+
+
 CORPUS = [
     ("unknown table", GOOD + "[brokr]\n", ["[brokr]", "did you mean broker"]),
     ("unknown key", GOOD.replace("host", "hots", 1), ["[broker]", "hots", "did you mean host"]),
@@ -110,6 +121,13 @@ CORPUS = [
     ("port type", GOOD.replace("1883", '"1883"'), ["[broker]", "port", "int"]),
     ("no such password file", broker('username = "u"\npassword_file = "nope"'), ["[broker]", "password_file", "nope"]),
     ("password without user", broker('password_file = "edge.toml"'), ["[broker]", "username", "missing"]),
+    ("behaviour 12: username without TLS", broker('username = "u"'), ["[broker]", "ca_file", "allow_plaintext"]),
+    ("no such CA", broker('ca_file = "nope"'), ["[broker]", "ca_file", "nope", "cannot be read"]),
+    ("CA is no PEM", broker('ca_file = "edge.toml"'), ["[broker]", "ca_file", "no certificate in PEM"]),
+    ("key without CA", broker('key_file = "edge.toml"'), ["[broker]", "key_file", "needs ca_file"]),
+    ("MQTT version", broker('protocol = "4"'), ["[broker]", "protocol", "4"]),
+    ("no such enrolment", enrolled("nope.toml"), ["nope.toml", "no such file"]),
+    ("enrolment is no name", enrolled("x").replace('"x"', "1"), ["station hl-001", "enrolment"]),
     ("plain password", broker('password = "x"'), ["[broker]", "password", "password_file"]),
     ("cap", GOOD + "[spool]\ncap_mb = 0\n", ["[spool]", "cap_mb"]),
     ("no station", HEAD, ["[station]", "code", "[[station]]"]),
@@ -211,3 +229,94 @@ def test_devices_on_one_line_must_agree(tmp_path: Path, monkeypatch: pytest.Monk
     assert "device c]: baud: 4800 on ttyS0" in found[0]
     assert "device a] has 9600" in found[0]
     assert "device d]: driver: sdi on ttyS0" in found[1]
+
+
+# ---- TLS and enrolment
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+def with_tls(tmp_path: Path, authority: Authority, ours: Signed) -> str:
+    (tmp_path / "ca.crt").write_text(authority.pem)
+    certificate, key = ours.write(tmp_path, "hl-001")
+    return broker(
+        f'ca_file = "ca.crt"\ncertificate_file = "{certificate.name}"\nkey_file = "{key.name}"'
+    )
+
+
+def load(tmp_path: Path, text: str) -> config.EdgeConfig:
+    file = tmp_path / "edge.toml"
+    file.write_text(text, "utf-8")
+    return config.load(file)
+
+
+def test_certificates_of_the_broker_table(tmp_path: Path, authority: Authority) -> None:
+    ours = authority.sign("hl-001")
+    edge = load(tmp_path, with_tls(tmp_path, authority, ours))
+    login = edge.stations[0].broker
+    assert login.tls is not None
+    assert login.tls.key_pem == ours.key_pem
+    assert "PRIVATE" not in repr(edge)
+    assert edge.warnings == ()
+
+
+def test_a_key_that_does_not_fit_is_a_fault_of_its_field(
+    tmp_path: Path, authority: Authority
+) -> None:
+    text = with_tls(tmp_path, authority, authority.sign("hl-001"))
+    (tmp_path / "hl-001.key").write_text(authority.sign("other").key_pem)
+    [fault] = faults(tmp_path, text)
+    assert fault.startswith("[broker]: key_file: does not fit the certificate")
+
+
+def test_an_expired_certificate_and_an_open_key_are_warnings(
+    tmp_path: Path, authority: Authority
+) -> None:
+    text = with_tls(tmp_path, authority, authority.sign("hl-001", begins=-9, ends=-1))
+    (tmp_path / "hl-001.key").chmod(0o644)
+    said = load(tmp_path, text).warnings
+    assert len(said) == 2
+    assert "key_file" in said[0]
+    assert "chmod 600" in said[0]
+    assert "certificate_file: CN=hl-001 expired on" in said[1]
+
+
+def test_an_enrolment_file_is_the_login_of_its_station(
+    tmp_path: Path, authority: Authority
+) -> None:
+    file = tmp_path / "hl-001.enrolment.toml"
+    file.write_text(enrolment(authority))
+    file.chmod(0o600)
+    text = enrolled(file.name)
+    edge = load(tmp_path, text)
+    assert edge.stations[0].broker.host == "mqtt.county.example"
+    assert edge.warnings == ()
+    # With an enrolment file for every station there need be no [broker].
+    without = text[: text.index("[broker]")] + text[text.index("[[station]]") :]
+    assert load(tmp_path, without).stations == edge.stations
+
+
+def test_enrolment_of_another_station_is_a_fault(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "e.toml").write_text(enrolment(authority, code="hl-002"))
+    [fault] = faults(tmp_path, enrolled("e.toml"))
+    assert "[station hl-001]: enrolment: " in fault
+    assert "is of station hl-002" in fault
+
+
+def test_enrolment_of_ingest_is_a_fault(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "e.toml").write_text(enrolment(authority, role="ingest", code=None))
+    [fault] = faults(tmp_path, enrolled("e.toml"))
+    assert "is for ingest, not for a station" in fault
+
+
+def test_faults_of_enrolments_and_of_the_rest_come_at_once(
+    tmp_path: Path, authority: Authority
+) -> None:
+    (tmp_path / "e.toml").write_text(enrolment(authority, format=2))
+    text = enrolled("e.toml").replace("unit_id = 1", "unit_id = 300").replace("1883", "0")
+    found = "\n".join(faults(tmp_path, text))
+    for field in ("format: 2", "unit_id", "[broker]: port"):
+        assert field in found

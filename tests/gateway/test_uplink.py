@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from drivers.records import Reading, TestRecord
 from gateway import uplink as uplink_module
 from gateway import wire
-from gateway.config import BrokerLogin
+from gateway.broker import BrokerLogin
 from gateway.schedule import Clock
 from gateway.station import StationAgent
 from gateway.uplink import Uplink
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from gateway.broker_faults import Fault
     from tests.gateway.conftest import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
@@ -200,7 +201,7 @@ async def test_an_unreachable_broker_is_reported_once(
     tried = asyncio.Semaphore(0)
     original = uplink._one_connection
 
-    async def counted() -> str:
+    async def counted() -> Fault | None:
         tried.release()
         return await original()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,14 @@ def authority() -> Authority:
     return Authority()
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 class Brokers:
     """A mosquitto with TLS on ``port``, and without on ``plain``."""
 
@@ -56,8 +65,9 @@ class Brokers:
             f"listener {self.plain} 127.0.0.1\nuser {getpass.getuser()}"
         )
         broker = Mosquitto(require("mosquitto"), self._directory, settings)
-        broker.start()
         self._started.append(broker)
+        broker.start()
+        until(lambda: listens(self.plain))  # it opens after the other
         return broker.port
 
     def close(self) -> None:
