@@ -1,11 +1,12 @@
 # make demo   a county on this machine        make test   everything that is tested
 # make check  what a change must pass         make bench, make bench-check   measured numbers
+# make chaos  every fault at once, and a count of every value (ARGS="--seconds 600 --seed N")
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check bench bench-check web lock clean
+.PHONY: demo test check bench bench-check chaos web lock clean
 
 demo: $(VENV)/.installed web
 	$(BIN)/agrigate demo $(ARGS)
@@ -28,6 +29,9 @@ bench: $(VENV)/.installed web
 bench-check: $(VENV)/.installed web
 	$(BIN)/python -m bench --check $(ARGS)
 
+chaos: $(VENV)/.installed web
+	$(BIN)/python -m demo.chaos $(ARGS)
+
 # The pages, built by npm from a Python package: no system Node is needed.
 web: $(VENV)/.installed
 	$(BIN)/python dashboards/web/build_hook.py
@@ -47,4 +51,4 @@ lock:
 	  --generate-hashes --no-header --no-annotate -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .demo dashboards/static dashboards/web/node_modules
+	rm -rf $(VENV) .demo .chaos dashboards/static dashboards/web/node_modules

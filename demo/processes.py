@@ -59,7 +59,7 @@ class Fleet:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in the terminal is for the parent, who ends them in order
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         self._children[name] = Child(name, tuple(argv), log, process)
@@ -127,7 +127,7 @@ def _signal(child: Child, number: signal.Signals) -> None:
             return
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """Return what a child does before exec: ask the kernel to be killed when its parent dies (Linux)."""
 
     def before_exec() -> None:
