@@ -159,6 +159,13 @@ class _Touched:
     ahead: bool = False
 
 
+def _readings_lost(lost: wire.Lost, last: int) -> int:
+    """Return the bound of readings in what is booked: of a range that begins in what we have, only the rest is gone."""
+    if lost.from_seq > last:
+        return lost.readings
+    return min(lost.readings, (lost.through - last) * wire.PACK_MAX_RECORDS)
+
+
 class Intake:
     """The rules, on one ordered stream of messages; ``store`` is the ULID of this server life."""
 
@@ -212,7 +219,14 @@ class Intake:
             return Outcome.OUT_OF_ORDER
         if lost is not None:
             self._staged.losses.append(
-                Loss(*place, mark.last + 1, pack.seq, lost.readings, lost.reason, received_ms)
+                Loss(
+                    *place,
+                    mark.last + 1,
+                    pack.seq,
+                    _readings_lost(lost, mark.last),
+                    lost.reason,
+                    received_ms,
+                )
             )
         self._advance(place, mark, pack.seq)
         self._staged.taken.append(

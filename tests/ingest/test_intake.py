@@ -161,6 +161,14 @@ def test_of_a_lost_that_reaches_back_only_the_new_part_is_booked(known):
     assert known.losses() == [(4, 9, 50, "cap")]
 
 
+def test_of_a_lost_that_reaches_back_no_more_readings_are_booked_than_the_new_part_can_hold(known):
+    for seq in (1, 2, 3):
+        known.pack(seq)
+    assert known.lost(2, 4, readings=12_700) is Outcome.TAKEN
+    known.commit()
+    assert known.losses() == [(4, 4, 100, "cap")]
+
+
 def test_a_lost_that_is_past_is_a_duplicate(known):
     for seq in (1, 2, 3):
         known.pack(seq)
