@@ -26,7 +26,11 @@ class BrokerCredentials(Shape):
     revoked_serials: list[str] = Field(description="Hexadecimal")
 
 
-@writing.get("/broker/credentials", summary="Credentials for the broker", responses=documented(401))
+@writing.get(
+    "/broker/credentials",
+    summary="Credentials for the broker",
+    responses=documented(401, 403, 422),
+)
 def broker_credentials(sources: SourcesOf, _key: Writer) -> BrokerCredentials:
     """Return the stations' credentials; `agrigate deploy mosquitto` writes the broker's files from them."""
     with sources.operational.read() as connection:
