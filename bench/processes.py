@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.machine import MOSQUITTO_PATH
+from ingest.broker.mosquitto import CONF_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +24,10 @@ REPO = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 START_S = 30.0
 STOP_S = 15.0
-# As documented, but for who may connect and where: that is this run's own.
-OWN = ("listener", "allow_anonymous", "password_file", "acl_file")
+# As deployed, but for who may connect and where: that is this run's own.
+TUNING = ("set_tcp_nodelay ", "max_packet_size ", "max_queued_", "max_inflight_messages ")
 BROKER_CONFIG = "".join(
-    line
-    for line in (REPO / "deploy/mosquitto/mosquitto.conf")
-    .read_text("utf-8")
-    .splitlines(keepends=True)
-    if not line.startswith(OWN)
+    line for line in CONF_TEXT.splitlines(keepends=True) if line.startswith(TUNING)
 )
 
 
