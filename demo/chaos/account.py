@@ -48,7 +48,8 @@ class Stored:
 class Booked:
     """A range of packs that the server booked; ``readings`` is its bound, −1 unknown.
 
-    ``said_from`` is where the range of the ``lost`` pack begins: the server books only what it did not have of it.
+    ``said_from`` is where the range of the ``lost`` pack begins, ``said`` the readings that it speaks of. The server
+    books only what it did not have of it, with no more readings than that can hold.
     """
 
     station: str
@@ -58,6 +59,7 @@ class Booked:
     readings: int
     reason: str
     said_from: int = 0
+    said: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +269,10 @@ def _count_lost(account: Account, accepted: Accepted, booked: Sequence[Booked]) 
         if any(place in accepted.unseen and place not in held for place in places):
             continue  # counted as unread already
         true = sum(held.get(place, 0) for place in places)
-        if true != loss.readings:
+        gone = sum(held.get(place, 0) for place in places if place[2] >= loss.from_seq)
+        if true != loss.said or not gone <= loss.readings <= loss.said:
             account.wrongly_counted += 1
-            account.note(f"{loss}: its packs held {true} readings")
+            account.note(f"{loss}: its packs held {true} readings, those booked {gone}")
 
 
 def _refusals(account: Account, accepted: Accepted, booked: Sequence[Booked], cuts: _Cuts) -> None:
@@ -284,7 +287,7 @@ def _refusals(account: Account, accepted: Accepted, booked: Sequence[Booked], cu
             first = loss.said_from or loss.from_seq
             places = [(loss.station, loss.epoch, n) for n in range(first, loss.through_seq + 1)]
             if any(place not in held for place in places):
-                beyond[loss.station] += loss.readings - sum(held.get(p, 0) for p in places)
+                beyond[loss.station] += loss.said - sum(held.get(p, 0) for p in places)
     for station in cuts.refused.keys() | beyond.keys():
         refused, killed = cuts.refused[station], cuts.killed[station]
         account.refused_booked += beyond[station]

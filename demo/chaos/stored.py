@@ -119,17 +119,15 @@ def booked(inbox: Path) -> list[Booked]:
             " LEFT JOIN packs p ON p.station = l.station AND p.epoch = l.epoch AND p.seq = l.through_seq"
         )
         return [
-            Booked(station, epoch, first, through, readings, reason, _lost_from(body))
+            Booked(station, epoch, first, through, readings, reason, *_said_by(body))
             for station, epoch, first, through, readings, reason, body in rows
         ]
 
 
-def _lost_from(stored: bytes | None) -> int:
-    """Return where the range of a ``lost`` pack begins, 0 for another."""
-    if stored is None:
-        return 0
-    lost = wire.peek_lost(_unpacked(stored))
-    return 0 if lost is None else lost.from_seq
+def _said_by(stored: bytes | None) -> tuple[int, int]:
+    """Return where the range of a ``lost`` pack begins and the readings that it speaks of; 0 and −1 for another."""
+    lost = None if stored is None else wire.peek_lost(_unpacked(stored))
+    return (0, -1) if lost is None else (lost.from_seq, lost.readings)
 
 
 def _unpacked(stored: bytes) -> bytes:

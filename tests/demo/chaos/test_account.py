@@ -150,7 +150,7 @@ def test_a_value_that_nobody_served_is_differing() -> None:
 def test_packs_that_are_gone_and_booked_are_no_fault() -> None:
     world = World()
     lose(world, 5, 6)
-    stand_in = Booked(STATION, EPOCH, 5, 6, 16, "cap", 5)
+    stand_in = Booked(STATION, EPOCH, 5, 6, 16, "cap", 5, 16)
     world.taken.add((STATION, EPOCH, 6))  # the lost pack itself
     world.booked = [stand_in]
     found = world.take()
@@ -195,8 +195,20 @@ def test_a_lost_pack_that_counts_wrongly_is_found(readings: int) -> None:
     world = World()
     lose(world, 5)
     world.taken.add((STATION, EPOCH, 5))
-    world.booked = [Booked(STATION, EPOCH, 5, 5, readings, "cap", 5)]
+    world.booked = [Booked(STATION, EPOCH, 5, 5, readings, "cap", 5, readings)]
     assert world.take().wrongly_counted == 1
+
+
+@pytest.mark.parametrize(("readings", "even"), [(8, True), (16, True), (7, False), (17, False)])
+def test_of_a_range_that_overlaps_the_server_books_a_bound_of_the_rest(
+    readings: int, *, even: bool
+) -> None:
+    """Packs 5 and 6 are lost at the edge, the server has 5: it books 6, of which eight readings are gone."""
+    world = World()
+    lose(world, 6)
+    world.taken.add((STATION, EPOCH, 6))
+    world.booked = [Booked(STATION, EPOCH, 6, 6, readings, "cap", 5, 16)]
+    assert world.take().even is even
 
 
 def test_what_was_dropped_unseen_is_said() -> None:
@@ -206,7 +218,7 @@ def test_what_was_dropped_unseen_is_said() -> None:
     world.accepted.take(STATION, other, 3, lost)
     world.watermarks[STATION, other] = 3
     world.taken.add((STATION, other, 3))
-    world.booked = [Booked(STATION, other, 1, 3, 300, "cap", 1)]
+    world.booked = [Booked(STATION, other, 1, 3, 300, "cap", 1, 300)]
     found = world.take()
     assert (found.unread, found.even) == (3, False)
 
@@ -276,7 +288,7 @@ def full_disk(world: World, booked: int) -> None:
     world.accepted.take(STATION, EPOCH, 11, lost)
     world.watermarks[STATION, EPOCH] = 11
     world.taken.add((STATION, EPOCH, 11))
-    world.booked = [Booked(STATION, EPOCH, 11, 11, booked, "cap", 11)]
+    world.booked = [Booked(STATION, EPOCH, 11, 11, booked, "cap", 11, booked)]
 
 
 def test_what_a_full_disk_refused_is_no_fault_when_it_is_booked() -> None:
