@@ -28,7 +28,6 @@ POLL_READINGS = len(county.INDICATORS)
 READINGS_PER_DAY = 20_000
 DAY_MS = 24 * 3600 * 1000
 FILL_COMMIT = 1000  # packs
-WARM_UP_S = 60.0
 SAMPLE_S = 2.0
 GIVE_UP_S = 1800.0
 
@@ -121,8 +120,8 @@ def _judge_behind(files: county.ServerFiles) -> float:
 
 
 def _memory(samples: list[dict[str, float]]) -> dict[str, float]:
-    """Return the peak of the server's memory and its slope after the warm-up (MiB a minute)."""
-    warm = [s for s in samples if s["s"] >= min(WARM_UP_S, samples[-1]["s"] / 3)]
+    """Return the peak of the server's memory and its slope in the second half, caches being full (MiB a minute)."""
+    warm = [s for s in samples if s["s"] >= samples[-1]["s"] / 2]
     return {
         "server_rss_peak_mb": max(s["server"] for s in samples),
         "server_rss_slope_mb_per_min": _slope_per_min(warm, "server"),

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS readings (
 """  # noqa: S608 - a constant
 _Rows = dict[str, "NDArray[np.number]"]
 _NEVER = np.iinfo(np.int64).min
-MEMORY_LIMIT = "64MB"  # DuckDB would take four fifths of the machine for its cache
+MEMORY_LIMIT = "32MB"  # DuckDB would take four fifths of the machine for its cache
 
 
 class StoreError(Exception):
