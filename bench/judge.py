@@ -20,8 +20,9 @@ from bench.processes import REPO, BenchError, python
 from ingest.batch import Batch, TakenPack
 from ingest.decode import Decoder, SeriesIndex
 from ingest.judge.batches import ReadingJudge
-from ingest.judge.catalogue import COMPANIONS, standard_catalogue
+from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.companions import Companions
+from ingest.judge.limit_tables import COMPANIONS
 from ingest.judge.limits import PH
 from ingest.judge.series import SeriesTable
 from ingest.operational import Operational

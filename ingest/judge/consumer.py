@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from ingest import tables
 from ingest.batch import Series
 from ingest.judge.batches import ReadingJudge
-from ingest.judge.catalogue import COMPANIONS
 from ingest.judge.companions import Companions
 from ingest.judge.inserts import insert_new, insert_new_keys
+from ingest.judge.limit_tables import COMPANIONS
 from ingest.judge.limits import PH
 from ingest.judge.records import RecordJudge
 from ingest.judge.series import SeriesTable

@@ -49,6 +49,7 @@ class Comparator(StrEnum):
 
     ABOVE = ">"
     BELOW = "<"
+    AT_MOST = "<="
     AT_LEAST = ">="
     DETECTED = "detected"
 
@@ -97,6 +98,22 @@ def _or(x: float | None, default: float) -> float:
     return default if x is None else x
 
 
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """The bound must be kept for ``least_ms`` of any continuous ``window_ms`` (GB 11607: 16 h of 24 h)."""
+
+    window_ms: int
+    least_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The limit is also kept when ``indicator`` is at least ``minimum`` (GB 3838 class I: 90 % saturation)."""
+
+    indicator: str
+    minimum: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Limit:
     """One numeric limit on an indicator, with the conditions under which it applies.
@@ -125,6 +142,12 @@ class Limit:
     limit_version: str
     place: str
     """File and line."""
+    source: str = ""
+    note: str = ""
+    averaging: str = ""
+    """What the value must be: blank for an instantaneous value, else a word such as ``weekly mean``."""
+    duration: Duration | None = None
+    unless: Alternative | None = None
 
     def condition_keys(self) -> tuple[str, ...]:
         """Return the conditions that the row looks at."""

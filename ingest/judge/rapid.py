@@ -19,8 +19,10 @@ from ingest.judge.tables import CHINA
 
 if TYPE_CHECKING:
     from drivers.records import TestRecord
-    from ingest.judge.catalogue import BanRow, Catalogue, CutOff
+    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.cut_offs import CutOff
     from ingest.judge.names import Method, Product, Substance
+    from ingest.judge.notices import BanRow
 
 # §3.4: slightly negative inhibition is noise, beyond these bounds the run itself is wrong.
 INHIBITION_MIN, INHIBITION_MAX = Decimal(-20), Decimal(100)

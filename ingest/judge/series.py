@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ingest.judge import conditions
-from ingest.judge.catalogue import CLEARABLE, COMPANIONS
 from ingest.judge.compiled import CompiledLimits
+from ingest.judge.limit_tables import CLEARABLE, COMPANIONS
 from ingest.judge.limits import PH
 
 if TYPE_CHECKING:

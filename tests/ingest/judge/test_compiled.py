@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.judge.catalogue import CLEARABLE, standard_catalogue
+from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.compiled import RECOVERY_MARGIN, CompiledLimits
 from ingest.judge.conditions import check
+from ingest.judge.limit_tables import CLEARABLE
 from ingest.judge.limits import KEY_VALUES, Comparator
 from ingest.judge.readings import judge_reading
 
