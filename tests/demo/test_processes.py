@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,9 +112,6 @@ async def test_ports_are_free_and_apart() -> None:
     ports = free_ports(8)
     assert len(set(ports)) == 8
     assert all(is_free(port) and not accepts(port) for port in ports)
-    server = await asyncio.start_server(
-        lambda _reader, writer: writer.close(), "127.0.0.1", ports[0]
-    )
-    async with server:
+    with socket.create_server(("127.0.0.1", ports[0])):
         assert not is_free(ports[0])
         assert await asyncio.to_thread(accepts, ports[0])
