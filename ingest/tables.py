@@ -69,6 +69,12 @@ plots = Table(
     Column("boron_tolerance", String(32), nullable=False, server_default=""),
     Column("water_class", String(4), nullable=False, server_default=""),
     Column("water_body", String(8), nullable=False, server_default=""),
+    Column("water", String(12), nullable=False, server_default=""),
+    Column("salmonid", String(4), nullable=False, server_default=""),
+    Column("shellfish", String(4), nullable=False, server_default=""),
+    Column("ice_covered", String(4), nullable=False, server_default=""),
+    Column("animal", String(12), nullable=False, server_default=""),
+    Column("animal_age", String(8), nullable=False, server_default=""),
 )
 stations = Table(
     "stations",
@@ -91,6 +97,34 @@ devices = Table(
     Column("model", String(60), nullable=False, server_default=""),
     Column("serial_no", String(60), nullable=False, server_default=""),
     Column("plot_id", ForeignKey("plots.id")),
+)
+device_windows = Table(  # work on a device: nothing alarms meanwhile
+    "device_windows",
+    metadata,
+    Column("id", String(26), primary_key=True),  # ULID
+    Column("station", String(40), nullable=False),
+    Column("device", String(80), nullable=False),
+    Column("kind", String(12), nullable=False),  # maintenance | calibration
+    Column("from_ms", BigInteger, nullable=False),  # measured time
+    Column("to_ms", BigInteger, nullable=False),  # the first outside
+    Column("note", Text, nullable=False, server_default=""),
+    Column("set_by", String(60), nullable=False),
+    Column("set_ms", BigInteger, nullable=False),
+    Column("cancelled_ms", BigInteger),
+    Index(None, "station", "device"),
+)
+quality_limits = Table(  # in the indicator's unit; null: the channel's own behaviour counts
+    "quality_limits",
+    metadata,
+    Column("station", String(40), primary_key=True),
+    Column("device", String(80), primary_key=True),
+    Column("indicator", String(40), primary_key=True),
+    Column("min", Float),
+    Column("max", Float),
+    Column("spike", Float),
+    Column("rate_per_s", Float),
+    Column("flat_s", Float),
+    Column("gap_s", Float),
 )
 gateway_keys = Table(
     "gateway_keys",

@@ -1,7 +1,8 @@
 """Errors of the judge.
 
 JudgeError
-└── CatalogueError   the limit tables have faults; lists every one
+├── CatalogueError   the limit tables have faults; lists every one
+└── RejudgeError     a data directory cannot be judged again
 """
 
 from __future__ import annotations
@@ -17,3 +18,7 @@ class CatalogueError(JudgeError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class RejudgeError(JudgeError):
+    """A data directory that cannot be read; the message says which file and why."""

@@ -1,7 +1,11 @@
-"""The tables of numeric limits on readings, as checked ``Limit`` rows grouped into rules."""
+"""The tables of numeric limits on readings, as checked ``Limit`` rows grouped into rules.
+
+The beginning of a file's name says how it is read, so that the next edition of a standard is one more file.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,21 +13,33 @@ from typing import TYPE_CHECKING
 
 from drivers import indicators, units
 from drivers.records import Severity
-from ingest.judge.limits import KEY_VALUES, Band, Comparator, Limit
+from ingest.judge.editions import family
+from ingest.judge.limits import Comparator, Limit
+from ingest.judge.pickers import (
+    Picked,
+    joined,
+    pick_fishery,
+    pick_irrigation,
+    pick_livestock,
+    pick_soil,
+    pick_surface,
+    spoken,
+)
 from ingest.judge.tables import Row, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
-    from pathlib import Path
 
     from ingest.judge.editions import Edition
+    from ingest.judge.tables import Directories
 
 SEVERITIES = {
     "intervention": Severity.CRITICAL,  # specs/alerting.md §8: intervention value is critical
     "screening": Severity.MAJOR,
     "basic": Severity.MAJOR,
     "optional": Severity.WARNING,  # items that the local authority may choose to control
+    "standard": Severity.MAJOR,  # of a standard that knows one kind of limit only
 }
 COMPANIONS = {"ph": "soil_ph"}
 """Condition -> indicator of the companion reading that gives it."""
@@ -33,88 +49,26 @@ CLEARABLE = frozenset({"water_ph", "water_ec", "water_do", "water_turbidity", "w
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
-    """What one row of a limit table asks for: words per condition, pH band, and its words for the clause."""
-
-    where: Mapping[str, frozenset[str]]
-    band: Band | None
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
 class LimitTable:
-    """How one CSV file of numeric limits is read.
+    """How the CSV files whose names begin with ``prefix`` are read.
 
-    ``medium`` is the prefix of its analytes in the indicator catalogue, ``family`` begins its rule ids,
-    ``level_column`` names the column with the level, ``by_level`` puts the level into the rule id.
+    ``medium`` is the prefix of its analytes in the indicator catalogue, ``level`` a word of ``SEVERITIES`` or else the
+    column that has one, ``by_level`` puts the level into the rule id.
     """
 
-    file: str
+    prefix: str
     medium: str
-    family: str
-    level_column: str
+    level: str
     by_level: bool
     columns: tuple[str, ...]
     pick: Callable[[Row, Sequence[Row]], Picked]
 
 
-_LAND_ZH = {"paddy": "水田", "orchard": "果园", "other": "其他"}
-
-
-def _pick_soil(row: Row, rows: Sequence[Row]) -> Picked:
-    """GB 15618: 其他 is every land use that the same item does not name (orchard counts for copper only)."""
-    where: dict[str, frozenset[str]] = {}
-    land_use = row.word("land_use", (*KEY_VALUES["land_use"], "any"))
-    if land_use == "other":
-        named = {
-            r["land_use"]
-            for r in rows
-            if (r["level"], r["analyte"]) == (row["level"], row["analyte"])
-        }
-        where["land_use"] = frozenset(KEY_VALUES["land_use"]) - (named - {"other"})
-    elif land_use in _LAND_ZH:
-        where["land_use"] = frozenset({land_use})
-    low, high = row.decimal("ph_min_exclusive"), row.decimal("ph_max_inclusive")
-    band = None
-    if low is not None or high is not None:
-        band = Band(None if low is None else float(low), None if high is None else float(high))
-        if low is not None and high is not None and low >= high:
-            row.fault("ph_min_exclusive", f"the band {band} is empty")
-    words = (_LAND_ZH.get(row["land_use"], ""), str(band or ""))
-    return Picked(where, band, " ".join(filter(None, words)))
-
-
-_CONDITION_ZH = {
-    "non_saline_soil": ("soil_salinity", "非盐碱土地区"),
-    "saline_alkali_soil": ("soil_salinity", "盐碱土地区"),
-    "general_area": ("fluoride_area", "一般地区"),
-    "high_fluoride_area": ("fluoride_area", "高氟区"),
-    "boron_sensitive_crop": ("boron_tolerance", "对硼敏感作物"),
-    "boron_tolerant_crop": ("boron_tolerance", "对硼耐受性较强的作物"),
-    "boron_strongly_tolerant_crop": ("boron_tolerance", "对硼耐受性强的作物"),
-}
-
-
-def _pick_irrigation(row: Row, _rows: Sequence[Row]) -> Picked:
-    """GB 5084: the crop picks the column; salt, fluoride and boron depend on the place or the crop's tolerance."""
-    where = {"water_use": frozenset({"irrigation"})}
-    words = []
-    if row.word("crop", (*KEY_VALUES["crop"], "all")) != "all":
-        where["crop"] = frozenset({row["crop"]})
-        words.append(row["crop_zh"])
-    if row["condition"] and row.word("condition", tuple(_CONDITION_ZH)):
-        key, condition_zh = _CONDITION_ZH[row["condition"]]
-        where[key] = frozenset({row["condition"]})
-        words.append(condition_zh)
-    return Picked(where, None, " ".join(words))
-
-
 LIMIT_TABLES = (
     LimitTable(
-        file="soil_gb15618_2018.csv",
+        prefix="soil_",
         medium="soil",
-        family="gb15618",
-        level_column="level",
+        level="level",
         by_level=True,
         columns=(
             "standard",
@@ -129,13 +83,12 @@ LIMIT_TABLES = (
             "unit",
             "direction",
         ),
-        pick=_pick_soil,
+        pick=pick_soil,
     ),
     LimitTable(
-        file="irrigation_gb5084_2021.csv",
+        prefix="irrigation_",
         medium="irrigation",
-        family="gb5084",
-        level_column="item_class",
+        level="item_class",
         by_level=False,
         columns=(
             "standard",
@@ -152,7 +105,67 @@ LIMIT_TABLES = (
             "condition",
             "note",
         ),
-        pick=_pick_irrigation,
+        pick=pick_irrigation,
+    ),
+    LimitTable(
+        prefix="fishery_",
+        medium="fishery",
+        level="standard",
+        by_level=False,
+        columns=(
+            "standard",
+            "table",
+            "analyte",
+            "analyte_zh",
+            "water",
+            "condition",
+            "limit_min",
+            "limit",
+            "unit",
+            "direction",
+            "note",
+        ),
+        pick=pick_fishery,
+    ),
+    LimitTable(
+        prefix="surface_water_",
+        medium="surface",
+        level="basic",
+        by_level=False,
+        columns=(
+            "standard",
+            "table",
+            "analyte",
+            "analyte_zh",
+            "class",
+            "water_body",
+            "limit_min",
+            "limit",
+            "unit",
+            "direction",
+            "note",
+        ),
+        pick=pick_surface,
+    ),
+    LimitTable(
+        prefix="livestock_water_",
+        medium="livestock",
+        level="standard",
+        by_level=False,
+        columns=(
+            "standard",
+            "table",
+            "analyte",
+            "analyte_zh",
+            "animal",
+            "animal_zh",
+            "limit_min",
+            "limit",
+            "unit",
+            "direction",
+            "note",
+        ),
+        pick=pick_livestock,
     ),
 )
 
@@ -169,12 +182,16 @@ def _bounds(row: Row) -> list[tuple[Comparator, Decimal]]:
     for column, comparator in wanted.get(direction or "", []):
         number = row.decimal(column) if column in row.cells else None
         if number is None:
-            row.fault(column, f"is needed for direction {direction}")
+            if not row.cells.get(column):
+                row.fault(column, f"is needed for direction {direction}")
         else:
             bounds.append((comparator, number))
+    if direction == "range" and len(bounds) > 1 and bounds[0][1] >= bounds[1][1]:
+        row.fault("limit_min", f"{bounds[0][1]} is not below {bounds[1][1]}")
     return bounds
 
 
+@functools.cache
 def _by_analyte() -> dict[str, indicators.Indicator]:
     return {
         key: indicator
@@ -183,21 +200,39 @@ def _by_analyte() -> dict[str, indicators.Indicator]:
     }
 
 
+def spoken_name(indicator: indicators.Indicator) -> str:
+    """Return an indicator's English name as it stands inside a sentence.
+
+    >>> spoken_name(indicators.lookup("soil_cd")), spoken_name(indicators.lookup("water_ph"))
+    ('soil cadmium (total)', 'pH')
+    """
+    name = indicator.en
+    return name[0].lower() + name[1:] if name[1:2].islower() else name
+
+
 def load_limits(
-    table: LimitTable, directory: Path, editions: Mapping[str, Edition], faults: list[str]
+    table: LimitTable,
+    file: str,
+    directories: Directories,
+    editions: Mapping[str, Edition],
+    faults: list[str],
 ) -> list[Limit]:
-    """Return the limits of ``table``; note every fault."""
-    rows = read_table(directory / table.file, table.columns, faults)
-    by_analyte = _by_analyte()
+    """Return the limits of one file of ``table``; note every fault."""
+    rows = read_table(directories / file, table.columns, faults)
     limits: list[Limit] = []
     for row in rows:
-        level = row.word(table.level_column, tuple(SEVERITIES))
+        level: str | None = table.level
+        if table.level not in SEVERITIES:
+            level = row.word(table.level, tuple(SEVERITIES))
         edition = editions.get(row["standard"])
         if edition is None:
             row.fault("standard", f"{row['standard']!r} is not in editions.csv")
-        indicator = by_analyte.get(f"{table.medium}:{row['analyte']}")
+        elif file not in edition.files:
+            row.fault("standard", f"editions.csv does not give {row['standard']!r} this file")
+        key = f"{table.medium}:{row['analyte']}"
+        indicator = _by_analyte().get(key)
         if indicator is None:
-            row.fault("analyte", f"no indicator measures {table.medium}:{row['analyte']}")
+            row.fault("analyte", f"no indicator measures {key}")
         picked = table.pick(row, rows)
         bounds = _bounds(row)
         if level is None or edition is None or indicator is None:
@@ -207,30 +242,42 @@ def load_limits(
         except units.UnitError as exc:
             row.fault("unit", str(exc))
             continue
-        rule_id = f"{table.family}:{row['analyte']}" + (f":{level}" if table.by_level else "")
-        clause = f"{row['table'].replace('Table ', '表')} {row['analyte_zh']} {picked.words}"
+        rule_id = f"{family(row['standard'])}:{row['analyte']}"
+        words = joined(f"{row['table']} {spoken_name(indicator)}", picked.en)
+        clause = spoken((row["table"].replace("Table ", "表"), row["analyte_zh"], picked.zh))
+        version = row.version()
         limits += [
             Limit(
                 indicator=indicator.code,
                 standard=edition.standard,
                 title_zh=edition.title_zh,
-                clause=clause.strip(),
+                clause=clause,
+                clause_en=words,
+                case_zh=picked.zh,
+                case_en=picked.en,
                 level=level,
-                comparator=comparator,
+                # Kept for most of the time, a bound must be passed: "above 5", not "at least 5".
+                comparator=Comparator.AT_MOST if picked.duration else comparator,
                 limit=number,
                 unit=row["unit"],
                 threshold=float(conversion.apply(Fraction(number))),
-                where=picked.where,
-                band=picked.band,
+                where=where,
+                band=band,
                 severity=SEVERITIES[level],
-                rule_id=rule_id,
+                rule_id=f"{rule_id}:{level}" if table.by_level else rule_id,
                 from_ms=edition.from_ms,
                 to_ms=edition.to_ms,
                 verified=row.verified,
-                limit_version=row.version(),
+                limit_version=version,
                 place=row.place,
+                source=row["source"],
+                note=row.cells.get("note", ""),
+                averaging=picked.averaging,
+                duration=picked.duration,
+                unless=picked.unless,
             )
             for comparator, number in bounds
+            for where, band in picked.cases
         ]
     return limits
 
@@ -242,14 +289,21 @@ def group_rules(
     grouped: dict[tuple[str, str, Comparator], list[Limit]] = {}
     for limit in limits:
         grouped.setdefault((limit.indicator, limit.rule_id, limit.comparator), []).append(limit)
+    told: set[tuple[str, str]] = set()
     for rows in grouped.values():
-        for i, j in itertools.combinations(range(len(rows)), 2):
-            if rows[i].overlaps(rows[j]):
-                same = rows[i].where == rows[j].where and rows[i].band == rows[j].band
-                faults.append(
-                    f"{rows[j].place}: {'duplicate of' if same else 'overlaps'} {rows[i].place}"
-                    f" ({rows[j].clause})"
-                )
+        for first, second in itertools.combinations(rows, 2):
+            pair = (first.standard, second.standard)
+            if not first.overlaps(second) or pair in told:
+                continue
+            if first.standard != second.standard:
+                # Two editions in force at once: said once, not for every row of them.
+                told.add(pair)
+            same = first.where == second.where and first.band == second.band
+            same = same and first.standard == second.standard
+            faults.append(
+                f"{second.place}: {'duplicate of' if same else 'overlaps'} {first.place}"
+                f" ({second.standard} {second.clause})"
+            )
     rules: dict[str, list[tuple[Limit, ...]]] = {}
     for (indicator, _, _), rows in grouped.items():
         rules.setdefault(indicator, []).append(tuple(rows))

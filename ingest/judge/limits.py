@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ingest.registry.context import CONDITION_WORDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
@@ -25,23 +27,17 @@ FOREVER_MS = 2**62
 PH = "ph"
 """The only condition that is a number; the others are words of ``KEY_VALUES``."""
 
-KEY_VALUES: dict[str, tuple[str, ...]] = {
-    "land_use": ("paddy", "orchard", "other"),
-    "water_use": ("irrigation", "fishery", "livestock", "surface"),
-    "crop": ("paddy", "dry", "vegetable_processed", "vegetable_raw"),
-    "water_class": ("I", "II", "III", "IV", "V"),
-    "soil_salinity": ("non_saline_soil", "saline_alkali_soil"),
-    "fluoride_area": ("general_area", "high_fluoride_area"),
-    "boron_tolerance": (
-        "boron_sensitive_crop",
-        "boron_tolerant_crop",
-        "boron_strongly_tolerant_crop",
-    ),
-    "water_body": ("river", "lake"),
-    "water": ("freshwater", "seawater"),
-}
-FREE_KEYS = ("animal", "salmonid")
-"""Known keys that no limit of this catalogue uses."""
+PLOT = "plot"
+"""The id of a plot: a row that names one applies on that plot only, never where the plot is not known."""
+
+PADDY_UPLAND = "paddy_upland_rotation"
+"""Rice and upland crops in turn: the stricter row of paddy and other, decided when the tables are loaded."""
+
+KEY_VALUES = CONDITION_WORDS
+"""The words of each condition but ``ph`` and ``plot``."""
+
+COMPANION_KEYS = ("water_ph", "water_temperature", "water_do_saturation")
+"""Readings of the same water that some limits need beside their own value; named as indicators, in their units."""
 
 
 class Comparator(StrEnum):
@@ -52,6 +48,11 @@ class Comparator(StrEnum):
     AT_MOST = "<="
     AT_LEAST = ">="
     DETECTED = "detected"
+
+    @property
+    def from_below(self) -> bool:
+        """Whether values below the limit break it."""
+        return self in {Comparator.BELOW, Comparator.AT_MOST}
 
 
 def edge(limit: float, *, upward: bool = True) -> float:
@@ -127,6 +128,10 @@ class Limit:
     standard: str
     title_zh: str
     clause: str
+    clause_en: str = ""
+    case_zh: str = ""
+    case_en: str = ""
+    """For what the row holds, without table and item."""
     level: str
     comparator: Comparator
     limit: Decimal
@@ -148,21 +153,30 @@ class Limit:
     """What the value must be: blank for an instantaneous value, else a word such as ``weekly mean``."""
     duration: Duration | None = None
     unless: Alternative | None = None
+    approved_by: str = ""
+    """Who answers for a site's limit that is looser than the national one."""
 
     def condition_keys(self) -> tuple[str, ...]:
         """Return the conditions that the row looks at."""
         return (*self.where, PH) if self.band is not None else tuple(self.where)
 
     def broken_by(self, value: float) -> bool:
-        """Tell whether ``value`` (catalogue unit) is beyond the limit; a value at the limit complies."""
-        if self.comparator is Comparator.BELOW:
-            return value < edge(self.threshold, upward=False)
-        return value > edge(self.threshold)
+        """Tell whether ``value`` (catalogue unit) breaks the limit; at the limit ``>`` and ``<`` are kept."""
+        match self.comparator:
+            case Comparator.BELOW:
+                return value < edge(self.threshold, upward=False)
+            case Comparator.AT_MOST:
+                return value <= edge(self.threshold)
+            case Comparator.AT_LEAST:
+                return value >= edge(self.threshold, upward=False)
+            case _:
+                return value > edge(self.threshold)
 
     def matches(self, conditions: Mapping[str, str | float]) -> bool:
-        """Tell whether the row applies; every key of ``condition_keys()`` must be in ``conditions``."""
-        if any(conditions[key] not in words for key, words in self.where.items()):
-            return False
+        """Tell whether the row applies; every key of ``condition_keys()`` but the plot must be in ``conditions``."""
+        for key, words in self.where.items():
+            if (conditions.get(PLOT) if key == PLOT else conditions[key]) not in words:
+                return False
         return self.band is None or self.band.holds(float(conditions[PH]))
 
     def in_force(self, at_ms: int | None) -> bool:
@@ -199,13 +213,13 @@ class Selection:
 
     def mildest(self) -> Limit:
         """Return the row that is broken last: the one to cite when all of them are broken."""
-        if self.rows[0].comparator is Comparator.BELOW:
+        if self.rows[0].comparator.from_below:
             return min(self.rows, key=_threshold)
         return max(self.rows, key=_threshold)
 
     def strictest(self) -> Limit:
         """Return the row that is broken first."""
-        if self.rows[0].comparator is Comparator.BELOW:
+        if self.rows[0].comparator.from_below:
             return max(self.rows, key=_threshold)
         return min(self.rows, key=_threshold)
 
@@ -224,7 +238,7 @@ def select(
     """
     rows = [row for row in rule if row.in_force(at_ms)]
     keys = dict.fromkeys(itertools.chain.from_iterable(row.condition_keys() for row in rows))
-    missing = tuple(key for key in keys if key not in conditions)
+    missing = tuple(key for key in keys if key not in conditions and key != PLOT)
     found: dict[int, Limit] = {}
     uncovered = 0
     for values in itertools.product(*(_possible(key, rows) for key in missing)):

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import hashlib
 import io
+import itertools
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,9 +19,37 @@ if TYPE_CHECKING:
 
 CHINA = ZoneInfo("Asia/Shanghai")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?(e-[0-9]{1,2})?")
 _DAY_MS = 86_400_000
+_EARLIEST = dt.date(1950, 1, 1)
+_AHEAD_DAYS = 5 * 366
+"""Standards are announced months ahead; a start beyond five years is a slip of the pen."""
 _NO_SUBSTANCE = ("source", "confidence", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """The tables of the project, with a directory over them: its files replace those of the same name, or are added.
+
+    ``directories / name`` is the file that counts.
+    """
+
+    shipped: Path
+    overlay: Path
+
+    def __truediv__(self, name: str) -> Path:
+        over = self.overlay / name
+        return over if over.is_file() else self.shipped / name
+
+    def both(self, name: str) -> list[Path]:
+        """Return the shipped file of that name, then the one over it, as far as they are there."""
+        paths = dict.fromkeys((self.shipped / name, self.overlay / name))
+        return [path for path in paths if path.is_file()]
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the names of the tables that begin with ``prefix``, by name."""
+        paths = itertools.chain(self.shipped.glob("*.csv"), self.overlay.glob("*.csv"))
+        return sorted({path.name for path in paths if path.name.startswith(prefix)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +81,10 @@ class Row:
     def decimal(self, column: str) -> Decimal | None:
         """Return the number in ``column``, None when blank; a fault for anything else."""
         text = self.cells[column]
-        if not text:
-            return None
-        if not _DECIMAL.fullmatch(text):
+        number = decimal_of(text)
+        if number is None and text:
             self.fault(column, f"{text!r} is not a plain decimal with a point")
-            return None
-        return Decimal(text)
+        return number
 
     def date(self, column: str) -> dt.date | None:
         """Return the date in ``column``, None when blank; a fault for anything but YYYY-MM-DD."""
@@ -71,6 +98,19 @@ class Row:
             pass
         self.fault(column, f"{text!r} is not a date YYYY-MM-DD")
         return None
+
+    def start(self, column: str) -> dt.date | None:
+        """Return the date in ``column`` from which something is in force, None with a fault when it cannot be."""
+        day = self.date(column)
+        if day is None:
+            if not self.cells[column]:
+                self.fault(column, "is needed")
+            return None
+        latest = dt.datetime.now(CHINA).date() + dt.timedelta(days=_AHEAD_DAYS)
+        if not _EARLIEST <= day <= latest:
+            self.fault(column, f"{day} is before {_EARLIEST} or more than 5 years ahead")
+            return None
+        return day
 
     def word(self, column: str, known: Sequence[str]) -> str | None:
         """Return the word in ``column`` when it is one of ``known``, else note a fault."""
@@ -125,6 +165,15 @@ def read_table(
     except csv.Error as exc:
         faults.append(f"{path.name}:{reader.line_num}: {exc}")
     return rows
+
+
+def decimal_of(text: str) -> Decimal | None:
+    """Return the number that ``text`` is, None for anything but a plain decimal with a point.
+
+    >>> decimal_of("0.30"), decimal_of("5e-05"), decimal_of("0,3")
+    (Decimal('0.30'), Decimal('0.00005'), None)
+    """
+    return Decimal(text) if _DECIMAL.fullmatch(text) else None
 
 
 def day_start_ms(day: dt.date) -> int:

@@ -4,6 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_YES_NO = ("yes", "no")
+CONDITION_WORDS: dict[str, tuple[str, ...]] = {
+    "land_use": ("paddy", "orchard", "other", "paddy_upland_rotation"),
+    "water_use": ("irrigation", "fishery", "livestock", "surface"),
+    "crop": ("paddy", "dry", "vegetable_processed", "vegetable_raw"),
+    "water_class": ("I", "II", "III", "IV", "V"),
+    "water_body": ("river", "lake"),
+    "water": ("freshwater", "seawater"),
+    "salmonid": _YES_NO,
+    "shellfish": _YES_NO,
+    "ice_covered": _YES_NO,
+    "animal": ("livestock", "poultry"),
+    "animal_age": ("adult", "young"),
+    "soil_salinity": ("non_saline_soil", "saline_alkali_soil"),
+    "fluoride_area": ("general_area", "high_fluoride_area"),
+    "boron_tolerance": (
+        "boron_sensitive_crop",
+        "boron_tolerant_crop",
+        "boron_strongly_tolerant_crop",
+    ),
+}
+"""The words that a plot may be registered with, by field of ``PlotContext``."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlotContext:
@@ -23,3 +46,9 @@ class PlotContext:
     boron_tolerance: str = ""
     water_class: str = ""
     water_body: str = ""
+    water: str = ""
+    salmonid: str = ""
+    shellfish: str = ""
+    ice_covered: str = ""
+    animal: str = ""
+    animal_age: str = ""

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 import structlog
 from msgspec import Meta
 
+from drivers import indicators
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
 from gateway.wire import STATION_CODE
 from ingest import tables
 from ingest.registry import decisions
+from ingest.registry.context import CONDITION_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,9 @@ log = structlog.get_logger()
 RegionCode = Annotated[str, Meta(pattern=r"^(\d{6}|\d{9}|\d{12})$")]
 Id = Annotated[str, Meta(min_length=1, max_length=40)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
+Positive = Annotated[float, Meta(gt=0)]
+YesNo = str | bool
+"""``yes`` or ``no``, also written as a TOML boolean."""
 
 
 class Region(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +80,12 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     boron_tolerance: str = ""
     water_class: str = ""
     water_body: str = ""
+    water: str = ""
+    salmonid: YesNo = ""
+    shellfish: YesNo = ""
+    ice_covered: YesNo = ""
+    animal: str = ""
+    animal_age: str = ""
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,23 +113,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     plot: str = ""
 
 
+class QualityLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What is possible at one channel, in the indicator's unit; what is left out is learnt from the channel."""
+
+    station: str
+    device: DevicePath
+    indicator: str
+    min: float | None = None
+    max: float | None = None
+    spike: Positive | None = None
+    rate_per_s: Positive | None = None
+    flat_s: Positive | None = None
+    gap_s: Positive | None = None
+
+
 Row = Region | Subject | Base | Plot | Station | Device
 R = TypeVar("R", bound=msgspec.Struct)
-_ALLOWED = {  # the words of ``agrigate judge``'s context and of the irrigation table's conditions
-    "land_use": {"", "paddy", "orchard", "other"},
-    "crop": {"", "paddy", "dry", "vegetable_processed", "vegetable_raw"},
-    "water_use": {"", "irrigation", "fishery", "livestock", "surface"},
-    "soil_salinity": {"", "non_saline_soil", "saline_alkali_soil"},
-    "fluoride_area": {"", "general_area", "high_fluoride_area"},
-    "boron_tolerance": {
-        "",
-        "boron_sensitive_crop",
-        "boron_tolerant_crop",
-        "boron_strongly_tolerant_crop",
-    },
-    "water_class": {"", "I", "II", "III", "IV", "V"},
-    "water_body": {"", "river", "lake"},
-}
+_ALLOWED = {key: {"", *words} for key, words in CONDITION_WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,7 @@ class RegistryFile:
     plots: tuple[Plot, ...]
     stations: tuple[Station, ...]
     devices: tuple[Device, ...]
+    quality_limits: tuple[QualityLimit, ...] = ()
 
 
 def load(path: Path) -> RegistryFile:
@@ -144,6 +156,7 @@ def load(path: Path) -> RegistryFile:
         plots=_rows(Plot, rows, "plot", faults),
         stations=_rows(Station, rows, "station", faults),
         devices=_rows(Device, rows, "device", faults),
+        quality_limits=_rows(QualityLimit, rows, "quality_limit", faults),
     )
     _check(file, str(path), faults)
     if faults:
@@ -153,7 +166,8 @@ def load(path: Path) -> RegistryFile:
 
 _Rows = dict[str, list[tuple[str, dict[str, object]]]]  # kind → (where, table)
 _REST = "(beyond the last column)"
-_KINDS = ("region", "subject", "base", "plot", "station", "device")
+_KINDS = ("region", "subject", "base", "plot", "station", "device", "quality_limit")
+_NUMBERS = {"lon", "lat", "soil_ph", "min", "max", "spike", "rate_per_s", "flat_s", "gap_s"}
 
 
 def _read_toml(path: Path, faults: list[str]) -> _Rows:
@@ -196,7 +210,7 @@ def _read_folder(path: Path, faults: list[str]) -> _Rows:
 
 
 def _cell(key: str, text: str) -> object:
-    if key in {"lon", "lat", "soil_ph"}:
+    if key in _NUMBERS:
         try:
             return float(text)
         except ValueError:
@@ -217,6 +231,7 @@ def _check(file: RegistryFile, path: str, faults: list[str]) -> None:
         "plot": [p.id for p in file.plots],
         "station": [s.code for s in file.stations],
         "device": [f"{d.station} {d.path}" for d in file.devices],
+        "quality_limit": [f"{q.station} {q.device} {q.indicator}" for q in file.quality_limits],
     }
     for kind, names in keyed.items():
         for name, count in Counter(names).items():
@@ -237,7 +252,7 @@ def _check_references(
     for plot in file.plots:
         refer(f"[[plot]] {plot.id}", plot.base, "base")
         for field, allowed in _ALLOWED.items():
-            if getattr(plot, field) not in allowed:
+            if _word(getattr(plot, field)) not in allowed:
                 faults.append(
                     f"{path}: [[plot]] {plot.id}: {field}: {getattr(plot, field)!r};"
                     f" known: {', '.join(sorted(allowed - {''}))}"
@@ -249,6 +264,26 @@ def _check_references(
     for device in file.devices:
         refer(f"[[device]] {device.path}", device.station, "station")
         refer(f"[[device]] {device.path}", device.plot, "plot", optional=True)
+    _check_quality(file.quality_limits, known["device"], path, faults)
+
+
+def _check_quality(
+    limits: Sequence[QualityLimit], devices: set[str], path: str, faults: list[str]
+) -> None:
+    for limit in limits:
+        where = f"{path}: [[quality_limit]] {limit.device}/{limit.indicator}"
+        if f"{limit.station} {limit.device}" not in devices:
+            faults.append(f"{where}: device: no such [[device]] at station {limit.station!r}")
+        try:
+            indicators.lookup(limit.indicator)
+        except indicators.UnknownIndicatorError as exc:
+            faults.append(f"{where}: indicator: {exc}")
+        if limit.min is not None and limit.max is not None and limit.min >= limit.max:
+            faults.append(f"{where}: min: {limit.min} is not below max {limit.max}")
+
+
+def _word(value: object) -> object:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def _is_key(text: str) -> bool:
@@ -266,7 +301,8 @@ def sync(operational: Operational, file: RegistryFile, now_ms: int) -> None:
         _upsert(db, tables.subjects, subjects)
         bases = [_renamed(b, subject="subject_id", region="region_code") for b in file.bases]
         _upsert(db, tables.bases, bases)
-        _upsert(db, tables.plots, [_renamed(p, base="base_id") for p in file.plots])
+        plots = [_renamed(p, base="base_id") for p in file.plots]
+        _upsert(db, tables.plots, [{k: _word(v) for k, v in plot.items()} for plot in plots])
         stations = [
             _renamed(s, type="station_type", region="region_code", base="base_id")
             for s in file.stations
@@ -279,6 +315,8 @@ def sync(operational: Operational, file: RegistryFile, now_ms: int) -> None:
         for device in devices:
             device["plot_id"] = device["plot_id"] or None
         _upsert(db, tables.devices, devices)
+        limits = [msgspec.structs.asdict(limit) for limit in file.quality_limits]
+        _upsert(db, tables.quality_limits, limits)
         for one in file.stations:
             if one.key:
                 _adopt_key(db, one.code, one.key, now_ms)

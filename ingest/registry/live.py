@@ -11,6 +11,7 @@ from ulid import ULID
 
 from ingest import tables
 from ingest.registry.context import PlotContext
+from ingest.registry.quality import Quality
 
 if TYPE_CHECKING:
     from ingest.operational import Operational
@@ -36,6 +37,7 @@ class Registry:
         self.version = 0
         self._contexts: dict[tuple[str, str], PlotContext] = {}
         self._keys: dict[str, _Keys] = {}
+        self.quality = Quality(operational)
         self.reload()
 
     def reload(self) -> None:
@@ -58,6 +60,12 @@ class Registry:
                     boron_tolerance=row.boron_tolerance or "",
                     water_class=row.water_class or "",
                     water_body=row.water_body or "",
+                    water=row.water or "",
+                    salmonid=row.salmonid or "",
+                    shellfish=row.shellfish or "",
+                    ice_covered=row.ice_covered or "",
+                    animal=row.animal or "",
+                    animal_age=row.animal_age or "",
                 )
                 for row in db.execute(query)
             }
@@ -65,6 +73,7 @@ class Registry:
             self._contexts = contexts
             self.version += 1
         self.refresh_keys()
+        self.quality.refresh()
 
     def refresh_keys(self) -> set[str]:
         """Read the keys that may deliver again; return the stations where one was added, replaced or taken away."""

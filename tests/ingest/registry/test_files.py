@@ -10,8 +10,14 @@ from structlog.testing import capture_logs
 
 from drivers.errors import ConfigError
 from ingest import tables
+from ingest.batch import Series
+from ingest.detect.thresholds import SeriesLimits
+from ingest.judge.conditions import Conditions, check
+from ingest.judge.limits import KEY_VALUES
 from ingest.operational import Operational
 from ingest.registry import files
+from ingest.registry.context import PlotContext
+from ingest.registry.live import Registry
 
 KEY = base64.b64encode(bytes(32)).decode()
 GOOD = f"""
@@ -171,6 +177,60 @@ def test_a_folder_of_csv_files_says_the_same(folder):
     assert (registry.stations[0].lon, registry.stations[0].key) == (106.5, "")
 
 
+WATER = """
+water_use = "fishery"
+water = "freshwater"
+salmonid = true
+shellfish = "no"
+ice_covered = false
+animal = "livestock"
+animal_age = "adult"
+"""
+
+
+def test_what_picks_the_limits_of_water_is_registered(operational, write):
+    file = files.load(write(GOOD.replace('land_use = "paddy"', WATER)))
+    files.sync(operational, file, 1)
+    assert Registry(operational).context("hl-001", "plot3/soil1") == PlotContext(
+        plot_id="p1",
+        region_code="640122",
+        water_use="fishery",
+        soil_ph=7.0,
+        water="freshwater",
+        salmonid="yes",
+        shellfish="no",
+        ice_covered="no",
+        animal="livestock",
+        animal_age="adult",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"freshwater"', '"brackish"', "water: 'brackish'; known: freshwater, seawater"),
+        ("salmonid = true", 'salmonid = "trout"', "salmonid: 'trout'; known: no, yes"),
+        ("salmonid = true", "salmonid = 1", "[[plot]] #1: salmonid: "),
+        ('"livestock"', '"cow"', "animal: 'cow'; known: livestock, poultry"),
+        ('"adult"', '"old"', "animal_age: 'old'; known: adult, young"),
+    ],
+)
+def test_a_wrong_word_about_water_is_a_fault(write, old, new, said):
+    text = GOOD.replace('land_use = "paddy"', WATER)
+    assert any(said in fault for fault in faults_of(write(text.replace(old, new, 1))))
+
+
+def test_every_word_that_picks_a_limit_can_be_registered(operational, write):
+    for key, words in KEY_VALUES.items():
+        for word in words:
+            text = GOOD.replace('land_use = "paddy"', f'{key} = "{word}"')
+            files.sync(operational, files.load(write(text)), 1)
+            context = Registry(operational).context("hl-001", "plot3/soil1")
+            assert context is not None
+            assert getattr(context, key) == word
+            assert check({key: word}) == Conditions({key: word})
+
+
 def test_csv_faults_name_file_and_line(folder):
     folder("region.csv", "code,name\n640122,贺兰县\n6401,x\n")
     path = folder("station.csv", "code,nam,region,lon\nhl-001,站,640122,east\nhl-002,站\n")
@@ -299,3 +359,54 @@ def test_a_key_that_is_approved_already_is_no_news(operational, write):
     with capture_logs() as logs:
         files.sync(operational, files.load(write(GOOD)), 4)
     assert logs == []
+
+
+QUALITY = """
+[[quality_limit]]
+station = "hl-001"
+device = "plot3/soil1"
+indicator = "soil_temperature"
+min = -20
+max = 45
+rate_per_s = 0.01
+"""
+
+
+def test_quality_limits_reach_what_flags_are_set_by(write, operational):
+    files.sync(operational, files.load(write(GOOD + QUALITY)), 1)
+    registry = Registry(operational)
+    limits = registry.quality.quality_limits(Series("hl-001", "plot3/soil1", "soil_temperature"))
+    assert limits == SeriesLimits(site_min=-20.0, site_max=45.0, rate_per_s=0.01)
+    assert registry.quality.quality_limits(Series("hl-001", "x", "soil_ph")) == SeriesLimits()
+    version = registry.quality.version
+    registry.reload()
+    assert registry.quality.version == version
+    changed = QUALITY.replace("max = 45", "max = 40")
+    files.sync(operational, files.load(write(GOOD + changed)), 1)
+    registry.reload()
+    assert registry.quality.version == version + 1
+
+
+def test_the_range_of_an_instrument_comes_from_its_register_map(write, operational):
+    model = GOOD.replace('name = "土壤一号"', 'name = "土壤一号"\nmodel = "renke_soil_7in1"')
+    files.sync(operational, files.load(write(model)), 1)
+    limits = Registry(operational).quality.quality_limits(
+        Series("hl-001", "plot3/soil1", "soil_temperature")
+    )
+    assert (limits.model_min, limits.model_max) == (-40.0, 85.0)
+
+
+def test_faults_of_quality_limits_name_table_and_field(write):
+    bad = (
+        QUALITY.replace("soil_temperature", "soil_temprature")
+        .replace("min = -20", "min = 50")
+        .replace("rate_per_s = 0.01", "rate_per_s = 0")
+    )
+    missing = QUALITY.replace("plot3/soil1", "plot9/soil1")
+    assert any("rate_per_s" in fault for fault in faults_of(write(GOOD + bad)))
+    bad = bad.replace("rate_per_s = 0", "")
+    faults = faults_of(write(GOOD + bad + missing))
+    assert len(faults) == 3
+    assert "soil_temperature" in faults[0]  # the nearest
+    assert "min" in faults[1]
+    assert "no such [[device]]" in faults[2]

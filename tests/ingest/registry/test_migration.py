@@ -1,4 +1,4 @@
-"""A database of the version before enrolment is brought forward with its keys, and can go back."""
+"""A database of an earlier version is brought forward with what it holds, and can go back."""
 
 from __future__ import annotations
 
@@ -37,4 +37,43 @@ def test_keys_that_were_approved_stay_so_forward_and_back(tmp_path):
     with operational.read() as db:
         rows = db.execute(sa.text("SELECT * FROM gateway_keys")).all()
         assert [tuple(row) for row in rows] == [("hl-001", "k", "approved", 1)]
+    operational.close()
+
+
+def test_plots_stay_forward_and_back(tmp_path):
+    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+    migrate(operational, "upgrade", "0002")
+    with operational.write() as db:
+        db.execute(sa.text("INSERT INTO subjects VALUES ('s1', 's', 'coop', '640122', '')"))
+        db.execute(sa.text("INSERT INTO bases VALUES ('b1', 's1', 'b', '640122')"))
+        db.execute(
+            sa.text(
+                "INSERT INTO plots (id, base_id, name, land_use, soil_ph) VALUES ('p1', 'b1', 'p', 'paddy', 6.5)"
+            )
+        )
+        before = db.execute(sa.text("SELECT * FROM plots")).one()
+    operational.migrate()
+    with operational.read() as db:
+        row = db.execute(sa.select(tables.plots)).one()
+    assert (row.land_use, row.soil_ph) == ("paddy", 6.5)
+    added = ("water", "salmonid", "shellfish", "ice_covered", "animal", "animal_age")
+    assert {getattr(row, name) for name in added} == {""}
+    migrate(operational, "downgrade", "0002")
+    with operational.read() as db:
+        assert db.execute(sa.text("SELECT * FROM plots")).one()._asdict() == before._asdict()
+    operational.close()
+
+
+def test_windows_and_quality_limits_come_and_go(tmp_path):
+    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+    migrate(operational, "upgrade", "0003")
+    operational.migrate()
+    names = {"device_windows", "quality_limits"}
+    with operational.read() as db:
+        for name in names:
+            held = {c["name"] for c in sa.inspect(db).get_columns(name)}
+            assert held == set(tables.metadata.tables[name].c.keys())
+    migrate(operational, "downgrade", "0003")
+    with operational.read() as db:
+        assert not names & set(sa.inspect(db).get_table_names())
     operational.close()
