@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -102,11 +103,26 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One member of a residue that the standard defines as a sum (克百威 and 3-羟基克百威).
+
+    ``value`` is as the definition expresses it; a blank ``unit`` is the record's.
+    """
+
+    parameter: str
+    value: Decimal | None = None
+    unit: str = ""
+    qualifier: Qualifier | None = None
+    lod: Decimal | None = None
+    loq: Decimal | None = None
+
+
 class TestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One rapid-test result, edge fields only (rapid_test_record §2).
 
     ``tested_at`` and ``sampled_at`` are RFC 3339 with offset. ``value`` is a decimal, never a float; on the wire it is
-    text. ``raw`` is base64 of what the instrument sent (at most 8 KiB before encoding).
+    text. ``raw`` is base64 of what the instrument sent (at most 8 KiB before encoding). ``components`` are the members
+    of a sum, which then counts instead of ``value``; ``basis`` says what a mass fraction refers to (以脂肪计: ``fat``).
     """
 
     __test__ = False  # not a pytest class
@@ -127,6 +143,8 @@ class TestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     qualifier: Qualifier | None = None
     lod: Decimal | None = None
     loq: Decimal | None = None
+    components: list[Component] | None = None
+    basis: Literal["product", "fat"] | None = None
     screen_result: ScreenResult | None = None
     device_verdict: str = ""
     attempt: int = 0

@@ -42,6 +42,10 @@ class CutOff:
     to_ms: int
     verified: bool
     limit_version: str
+    place: str = ""
+    source: str = ""
+    matrix_zh: str = ""
+    matrix_en: str = ""
 
 
 def load_cut_offs(rows: Sequence[Row], editions: Mapping[str, Edition]) -> list[CutOff]:
@@ -82,6 +86,10 @@ def load_cut_offs(rows: Sequence[Row], editions: Mapping[str, Edition]) -> list[
                     to_ms=edition.to_ms,
                     verified=row.verified,
                     limit_version=row.version(),
+                    place=row.place,
+                    source=row["source"],
+                    matrix_zh=row["matrix_zh"],
+                    matrix_en=row["matrix"],
                 )
             )
     return cut_offs

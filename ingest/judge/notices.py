@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ingest.judge.names import plain
+from ingest.judge.scopes import ProductScope, check_scope, read_scope
 from ingest.judge.tables import day_start_ms, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Sequence
 
-    from ingest.judge.tables import Row
+    from ingest.judge.tables import Directories, Row
 
 BAN_COLUMNS = (
     "substance",
@@ -25,13 +25,16 @@ BAN_COLUMNS = (
     "notice",
     "effective",
 )
+_SCOPES = "ban_scopes.csv"
+_SCOPE_COLUMNS = ("scope", "scope_zh", "covers", "inside", "open", "outside")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BanRow:
     """One notice on one substance: ``banned`` or ``restricted`` to a scope, from ``from_ms`` on.
 
-    ``covers_all``: banned whatever the crop or animal, so that any detection is a violation.
+    ``covers_all``: banned whatever the crop or animal, so that any detection is a violation; else ``products`` are
+    those on which it must not be used.
     """
 
     substance: str
@@ -39,6 +42,7 @@ class BanRow:
     category: str
     status: str
     covers_all: bool
+    products: ProductScope
     scope: str
     scope_zh: str
     notice: str
@@ -46,6 +50,8 @@ class BanRow:
     from_ms: int
     verified: bool
     limit_version: str
+    place: str = ""
+    source: str = ""
 
 
 _NOTICE = re.compile(r"(MARA|MOA|MEE and others) notice (?:([0-9]{4}) No\. )?([0-9]+)")
@@ -66,22 +72,23 @@ def _notice_zh(notice: str) -> str:
 
 
 def load_bans(
-    directory: Path, rows: Sequence[Row], faults: list[str]
+    directory: Directories, rows: Sequence[Row], faults: list[str]
 ) -> dict[str, tuple[BanRow, ...]]:
     """Return the notices by substance, oldest first; note every fault."""
-    scope_rows = read_table(directory / "ban_scopes.csv", ("scope", "scope_zh", "covers"), faults)
     scopes = {
-        row["scope"]: (row["scope_zh"], row.word("covers", ("all", "part")) == "all")
-        for row in scope_rows
+        row["scope"]: (
+            row["scope_zh"],
+            row.word("covers", ("all", "part")) == "all",
+            read_scope(row),
+        )
+        for row in read_table(directory / _SCOPES, _SCOPE_COLUMNS, faults)
     }
     bans: dict[str, list[BanRow]] = {}
     places: dict[tuple[str, str, int], str] = {}
     for row in rows:
         category = row.word("category", ("pesticide", "veterinary"))
         status = row.word("status", ("banned", "restricted"))
-        effective = row.date("effective")
-        if effective is None and not row["effective"]:
-            row.fault("effective", "is needed")
+        effective = row.start("effective")
         scope = scopes.get(row["scope"])
         if scope is None:
             row.fault("scope", f"{row['scope']!r} is not in ban_scopes.csv")
@@ -100,6 +107,7 @@ def load_bans(
                 category=category,
                 status=status,
                 covers_all=status == "banned" and scope[1],
+                products=scope[2],
                 scope=row["scope"],
                 scope_zh=scope[0],
                 notice=row["notice"],
@@ -107,9 +115,19 @@ def load_bans(
                 from_ms=start,
                 verified=row.verified,
                 limit_version=row.version(),
+                place=row.place,
+                source=row["source"],
             )
         )
     return {name: tuple(sorted(rows, key=_start)) for name, rows in bans.items()}
+
+
+def check_ban_scopes(directory: Directories, known: Collection[str], faults: list[str]) -> None:
+    """Note scopes that name none of the ``known`` products and groups, or take in nothing."""
+    for row in read_table(directory / _SCOPES, _SCOPE_COLUMNS, faults):
+        check_scope(row, known)
+        if (row["covers"] == "part") != bool(row["inside"]):
+            row.fault("inside", "names the products of a scope that covers a part, and of no other")
 
 
 def _start(row: BanRow) -> int:

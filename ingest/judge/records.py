@@ -14,11 +14,14 @@ from ingest import tables
 from ingest.judge import rapid
 from ingest.judge.findings import Finding, finding_id
 from ingest.judge.inserts import insert_new, insert_new_keys
+from ingest.judge.sample_sums import Siblings
 from ingest.judge.tables import clean
+from ingest.judge.value_runs import DUPLICATE_VALUE_RUN, ValueRuns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drivers.records import TestRecord
     from ingest.batch import TestItem
     from ingest.judge.catalogue import Catalogue
     from ingest.judge.findings import Breach, Judgement
@@ -26,7 +29,14 @@ if TYPE_CHECKING:
 
 _LATE_MS = 600_000  # DESIGN §6
 _AHEAD_MS = 300_000  # rapid_test_record §2: tested_at ≤ received_at + 5 min
-_SHOWN = ("late", "clock_suspect", rapid.LIMIT_UNVERIFIED, rapid.FP_PRONE)
+_SHOWN = (
+    "late",
+    "clock_suspect",
+    rapid.LIMIT_UNVERIFIED,
+    rapid.LIMIT_FALLBACK,
+    rapid.FP_PRONE,
+    rapid.DEVICE_DISAGREES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +57,20 @@ class RecordJudge:
     def __init__(self, catalogue: Catalogue, registry: Contexts) -> None:
         self._catalogue = catalogue
         self._registry = registry
+        self._runs = ValueRuns()
 
     def store(self, connection: sa.Connection, items: Sequence[TestItem]) -> list[Finding]:
         """Store the tests that are new, an event for each, and return their findings.
 
         A test of a (station, dedup_key) or record_id that is stored already is left out.
         """
+        siblings = Siblings(connection, self._catalogue, items)
         judged: dict[str, _Judged] = {}
         for item in items:
             record_id = _record_id(item)
             if record_id not in judged:
-                judged[record_id] = self._judge(item, record_id)
+                again = self._runs.is_run(connection, item, record_id)
+                judged[record_id] = self._judge(item, record_id, siblings.whole(item), again=again)
         rows = [_row(one) for one in judged.values()]
         new_ids = insert_new_keys(connection, tables.tests, "record_id", rows)
         new = [one for record_id, one in judged.items() if record_id in new_ids]
@@ -65,9 +78,13 @@ class RecordJudge:
         _note_taken_ids(connection, [i for i in items if _record_id(i) not in new_ids])
         return [self._finding(one, breach) for one in new for breach in one.judgement.breaches]
 
-    def _judge(self, item: TestItem, record_id: str) -> _Judged:
+    def _judge(
+        self, item: TestItem, record_id: str, whole: TestRecord | None, *, again: bool
+    ) -> _Judged:
         record, received_ms = item.record, item.pack.received_ms
         judgement = rapid.judge_test(self._catalogue, record)
+        if whole is not None:
+            judgement = _graver(judgement, rapid.judge_test(self._catalogue, whole))
         tested_ms, sampled_ms = _time(record.tested_at), _time(record.sampled_at)
         flags = [*record.quality_flags, *judgement.flags]
         if tested_ms is None:
@@ -77,6 +94,8 @@ class RecordJudge:
             flags.append("clock_suspect")
         if received_ms - tested_ms > _LATE_MS:
             flags.append("late")
+        if again:
+            flags.append(DUPLICATE_VALUE_RUN)
         return _Judged(
             item, record_id, judgement, tested_ms, sampled_ms, tuple(dict.fromkeys(flags))
         )
@@ -121,6 +140,11 @@ class RecordJudge:
             region_code="" if plot is None else plot.region_code,
             clearable=False,
         )
+
+
+def _graver(part: Judgement, whole: Judgement) -> Judgement:
+    """Return the verdict on the whole residue, unless the part by itself broke a rule and the whole did not."""
+    return part if part.breaches and not whole.breaches else whole
 
 
 def _key(text: str, length: int) -> str:
