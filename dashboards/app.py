@@ -21,12 +21,14 @@ from dashboards.api import (
     gateway_keys,
     health,
     indicators,
+    limits,
     overview,
     packs,
     quarantine,
     readings,
     stations,
     tests,
+    windows,
 )
 from dashboards.body_limit import BodyLimit
 from dashboards.headers import SecurityHeaders
@@ -98,10 +100,12 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         packs,
         quarantine,
         indicators,
+        limits,
+        windows,
         events,
     ):
         app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
-    for part in (enrolment, gateway_keys, alerts, backup, broker):
+    for part in (enrolment, gateway_keys, windows, alerts, backup, broker):
         app.include_router(part.writing, prefix=PREFIX)
     app.include_router(health.router)
     return app

@@ -52,6 +52,7 @@ def serve(file: Path, *, check: bool) -> None:
     try:
         if check:
             registry = files.load(config.registry)
+            process.catalogue_of(config)
             click.echo(f"{file}: good: {len(registry.stations)} stations")
             return
         process.run(config)

@@ -49,7 +49,7 @@ def names_of(known: Names) -> Callable[[str], tuple[str, str]]:
         substance = known.substance(code)
         if substance is None:
             return code, code
-        return substance.name_zh or code, _ENGLISH.get(substance.code) or _words(substance.code)
+        return substance.name_zh or code, _ENGLISH.get(substance.code) or as_words(substance.code)
 
     return name
 
@@ -59,12 +59,12 @@ def product_names_of(known: Names) -> Callable[[str], str]:
 
     def english(name: str) -> str:
         product = known.product(name) if name else None
-        return _words(product.name_en) if product else ""
+        return as_words(product.name_en) if product else ""
 
     return english
 
 
-def _words(text: str) -> str:
+def as_words(text: str) -> str:
     """Return a code or a name as words with a capital; AOZ and 2,4-D stay as they are."""
     words = text.replace("_", " ")
     return words[:1].upper() + words[1:]

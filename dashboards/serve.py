@@ -28,6 +28,8 @@ from dashboards.names import names_of, product_names_of
 from dashboards.serving import DashboardServer
 from dashboards.signal import EventSignal
 from dashboards.sources import Sources
+from dashboards.standards import Standards
+from drivers.errors import ConfigError
 from ingest.backup import INBOX, OPERATIONAL, READINGS, UNFINISHED, Backups
 from ingest.broker.pki import Authority
 from ingest.broker.probe import AccessProbe
@@ -35,8 +37,9 @@ from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
 from ingest.disk import MB, DiskError, Room, passes
 from ingest.inbox import Inbox, InboxError
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue import Catalogue, load, standard_catalogue
 from ingest.judge.consumer import Judge
+from ingest.judge.errors import CatalogueError
 from ingest.operational import Operational
 from ingest.registry import files
 from ingest.registry.enrolment import Site
@@ -103,6 +106,7 @@ async def serve(config: ServerConfig) -> None:
         check_restored(config.data_dir)
         pages = stack.enter_context(listen(config.host, config.port))
         registry_file = files.load(config.registry)
+        catalogue = catalogue_of(config)
         operational = Operational(f"sqlite:///{config.data_dir / OPERATIONAL}")
         stack.callback(operational.close)
         operational.migrate()
@@ -113,7 +117,17 @@ async def serve(config: ServerConfig) -> None:
         stack.callback(inbox.close)
         store = DuckDBStore(config.data_dir / READINGS)
         stack.callback(store.close)
-        await _Server(config, operational, inbox, store).run(pages)
+        await _Server(config, catalogue, operational, inbox, store).run(pages)
+
+
+def catalogue_of(config: ServerConfig) -> Catalogue:
+    """Return the limits that this server judges by; raise ConfigError with every fault of the county's own tables."""
+    if config.standards is None:
+        return standard_catalogue()
+    try:
+        return load(config.standards)
+    except CatalogueError as exc:
+        raise ConfigError([f"{config.standards}: {fault}" for fault in exc.faults]) from exc
 
 
 def _provide_key(operational: Operational, config: ServerConfig) -> None:
@@ -159,11 +173,15 @@ class _Server:
     """The wired parts of one server process."""
 
     def __init__(
-        self, config: ServerConfig, operational: Operational, inbox: Inbox, store: DuckDBStore
+        self,
+        config: ServerConfig,
+        catalogue: Catalogue,
+        operational: Operational,
+        inbox: Inbox,
+        store: DuckDBStore,
     ) -> None:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        catalogue = standard_catalogue()
         names = names_of(catalogue.names)
         registry = Registry(operational)
         signal_ = EventSignal()
@@ -196,6 +214,7 @@ class _Server:
                 after=raiser.wake,
                 on_failure=self._fail,
                 paces=True,
+                thresholds=registry.quality,
             ),
             Consumer(
                 "store",
@@ -204,6 +223,7 @@ class _Server:
                 index,
                 transient=(duckdb.Error,),
                 on_failure=self._fail,
+                thresholds=registry.quality,
             ),
         ]
         life = str(ULID())
@@ -248,6 +268,8 @@ class _Server:
                     limits=judge.limits_for,
                     names=names,
                     products=product_names_of(catalogue.names),
+                    standards=Standards(catalogue),
+                    windows_changed=registry.quality.refresh,
                     metrics=metrics.text,
                     ready=metrics.not_ready,
                     now_ms=now_ms,

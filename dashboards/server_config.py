@@ -18,7 +18,7 @@ from drivers.device_table import read_table
 from drivers.errors import ConfigError
 from gateway.broker import BrokerLogin, LoginReader, LoginTable, Tls, read_enrolment
 
-TABLES = ("server", "broker", "deploy", "registry", "inbox", "webhook")
+TABLES = ("server", "broker", "deploy", "registry", "judge", "inbox", "webhook")
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -69,6 +69,12 @@ class RegistryTable(msgspec.Struct, frozen=True, kw_only=True):
     file: Annotated[str, Meta(min_length=1)]
 
 
+class JudgeTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[judge]``: the county's own limit tables, laid over the shipped ones."""
+
+    standards: str = ""
+
+
 class InboxTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[inbox]``: how long packs are kept."""
 
@@ -96,6 +102,7 @@ class ServerConfig:
     warnings: tuple[str, ...] = ()
     backup_dir: Path | None = None
     disk_reserve_mb: int = 256
+    standards: Path | None = None
 
     @property
     def is_loopback(self) -> bool:
@@ -118,13 +125,16 @@ def load(path: Path) -> ServerConfig:
     login = _login(root, path, faults)
     deploy = _table(root, "deploy", DeployTable, path, faults) if "deploy" in root else None
     registry = _table(root, "registry", RegistryTable, path, faults)
+    judge = _table(root, "judge", JudgeTable, path, faults)
     inbox = _table(root, "inbox", InboxTable, path, faults)
     webhooks: list[WebhookEndpoint] = []
     try:
         webhooks = load_endpoints(root.get("webhook", []), str(path), path.parent)
     except ConfigError as exc:
         faults += exc.faults
-    if faults or server is None or login is None or registry is None or inbox is None:
+    if faults or server is None or login is None or registry is None:
+        raise ConfigError(faults)
+    if judge is None or inbox is None:
         raise ConfigError(faults)
     return ServerConfig(
         data_dir=path.parent / server.data_dir,
@@ -141,6 +151,7 @@ def load(path: Path) -> ServerConfig:
         warnings=login.warnings,
         backup_dir=path.parent / server.backup_dir if server.backup_dir else None,
         disk_reserve_mb=server.disk_reserve_mb,
+        standards=path.parent / judge.standards if judge.standards else None,
     )
 
 

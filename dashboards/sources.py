@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dashboards.signal import EventSignal
+    from dashboards.standards import Standards
     from ingest.backup import Manifest
     from ingest.batch import Series
     from ingest.inbox import DamagedMessage, StoredPack
@@ -48,6 +49,8 @@ class Sources:
     """Chinese and English name of an indicator code or of a test's parameter (``names.names_of``)."""
     products: Callable[[str], str]
     """English name of a product, empty when unknown (``names.product_names_of``)."""
+    standards: Standards
+    """The catalogue that readings and tests are judged by."""
     metrics: Callable[[], str]
     """Text for ``/metrics``, Prometheus format."""
     ready: Callable[[], list[str]]
@@ -59,6 +62,8 @@ class Sources:
     """Notified after each operational transaction."""
     wake_sender: Callable[[], None]
     """Called after an acknowledgement or dismissal was committed."""
+    windows_changed: Callable[[], None] = lambda: None
+    """Called after a window of maintenance or calibration was committed."""
     back_up: Callable[[str], Manifest] | None = None
     """Writes a backup to a directory (``backup.Backups.write``)."""
     site: Site | None = None

@@ -196,10 +196,19 @@ class StationEnrolled(Shape):
 Point = Annotated[
     tuple[int, float | None, int, int],
     Field(
-        description="[t_ms, v, q, flags]: v null when missing; flags: 1 late, 2 clock suspect, 4 out of order, "
-        "8 bad reading, 16 outside the physical range"
+        description="[t_ms, v, q, flags]: v null when missing; flags is a bit mask, its bits are named in "
+        "`flag_bits`"
     ),
 ]
+
+
+class FlagBit(Shape):
+    """One bit of a reading's flags."""
+
+    bit: int
+    name: str
+    zh: str
+    en: str
 
 
 class LimitRow(Shape):
@@ -215,6 +224,11 @@ class LimitRow(Shape):
     conditions: dict[str, str | float | None] = Field(description="What picked this limit")
     from_ms: Ms
     to_ms: Ms
+    clause_en: str = Field(default="", description="The clause in English")
+    note: str = Field(
+        default="",
+        description="What else it asks for, `中文 | English`; empty when the value alone decides",
+    )
 
 
 class Readings(Shape):
@@ -235,10 +249,24 @@ class Readings(Shape):
         description="min_max: of each bucket of time the lowest and the highest reading are kept, with their flags"
     )
     points: list[Point]
+    flag_bits: list[FlagBit] = Field(description="What each bit of a point's flags means")
     limits: list[LimitRow]
 
 
 # ---------------------------------------------------------------- tests
+
+
+class ComponentRow(Shape):
+    """One member of a residue that is defined as a sum, as measured."""
+
+    parameter: str
+    parameter_zh: str
+    parameter_en: str
+    value: str | None = Field(description="Decimal as text")
+    unit: Unit
+    qualifier: str
+    lod: str | None
+    loq: str | None
 
 
 class TestRow(Shape):
@@ -280,6 +308,11 @@ class TestRow(Shape):
     attempt: int = Field(description="0 first, 1… repeat")
     subject: str
     alert_id: str | None
+    qualifier: str = Field(description="eq, lt, gt, not_detected, or empty")
+    lod: str | None = Field(description="Limit of detection, decimal as text, in ``unit``")
+    loq: str | None = Field(description="Limit of quantification, decimal as text, in ``unit``")
+    basis: str = Field(description="What a mass fraction refers to: product, fat, or empty")
+    components: list[ComponentRow] = Field(description="Members of a residue defined as a sum")
 
 
 class TestList(Shape):
@@ -302,6 +335,7 @@ class Citation(Shape):
     standard: str | None = None
     title_zh: str | None = None
     clause: str | None = None
+    clause_en: str | None = Field(default=None, description="The clause in English")
     level: str | None = None
     comparator: str | None = None
     limit: float | str | None = None
@@ -524,6 +558,224 @@ class IndicatorList(Shape):
     """The catalogue."""
 
     indicators: list[IndicatorRow]
+
+
+# ---------------------------------------------------------------- standards
+
+Medium = Literal[
+    "soil", "irrigation", "fishery", "surface", "livestock", "product", "method", "notice"
+]
+
+
+class StandardEntry(Shape):
+    """One row of a table of a standard or notice, as the catalogue holds it."""
+
+    standard: str
+    title_zh: str
+    clause: str = Field(description="Table or clause")
+    level: str
+    medium: Medium
+    subject: str = Field(description="Indicator or substance code")
+    subject_zh: str
+    subject_en: str
+    product_zh: str = Field(description="What the row is about, empty for soil and water")
+    product_en: str = Field(description="Empty when the product has no English name here")
+    kind: Literal["numeric", "presence", "never_alone"] = Field(
+        description="never_alone: the row needs another finding beside it"
+    )
+    comparator: str = Field(description="What breaks the limit")
+    limit: str = Field(description="Decimal as text, as printed; empty for a presence rule")
+    unit: Unit
+    conditions_zh: str
+    conditions_en: str
+    from_ms: Ms
+    to_ms: Ms | None = Field(description="End of its force, exclusive; null while there is none")
+    in_force: bool = Field(description="At the time asked for, or now")
+    verified: bool = Field(description="False: not yet checked against the printed standard (待核)")
+    temporary: bool = Field(description="A temporary limit (临时限量)")
+    source: str = Field(description="Where the row was taken from")
+    place: str = Field(description="File and line in the catalogue")
+    limit_version: str
+
+
+class StandardCount(Shape):
+    """A standard with the number of its rows among those found."""
+
+    standard: str
+    title_zh: str
+    medium: Medium
+    rows: int
+    unverified: int
+
+
+class NearName(Shape):
+    """A name that the catalogue knows."""
+
+    code: str = Field(description="What to ask for")
+    zh: str
+    en: str
+
+
+class LimitPage(Shape):
+    """Rows of standards that were found, and how many there are of what kind."""
+
+    version: str = Field(description="Of the catalogue")
+    at_ms: Ms | None = Field(description="Rows in force then; null: of every time")
+    total: int
+    offset: int
+    limits: list[StandardEntry]
+    media: dict[str, int] = Field(description="Rows by medium, medium and standard not filtered")
+    standards: list[StandardCount] = Field(
+        description="Rows by standard in this medium, the standard not filtered"
+    )
+    nearest: list[NearName] = Field(description="When nothing was found: names that come nearest")
+
+
+class AppliedRule(Shape):
+    """One rule of a standard on a plot: the rows that apply, or those that it could be."""
+
+    subject: str
+    subject_zh: str
+    subject_en: str
+    medium: Medium
+    level: str
+    known: bool = Field(description="True: the rows are the ones that apply")
+    missing: list[str] = Field(description="Conditions that are not known")
+    wrong: dict[str, str] = Field(description="Conditions whose registered value cannot be used")
+    complete: bool = Field(
+        description="False: for some value of a missing condition no row would apply"
+    )
+    rows: list[StandardEntry]
+
+
+class MissingCondition(Shape):
+    """A condition that the plot's registration lacks, and how many rules it leaves open."""
+
+    key: str
+    rules: int
+
+
+class PlotRow(Shape):
+    """A plot with what picks its limits."""
+
+    id: str
+    name: str
+    base_name: str
+    conditions: dict[str, str | float]
+    devices: list[str] = Field(description="Station code and device path, `hl-001/plot3/soil1`")
+
+
+class PlotList(Shape):
+    """Every registered plot, by name."""
+
+    plots: list[PlotRow]
+
+
+class PlotLimits(Shape):
+    """The limits that apply on a plot."""
+
+    plot: PlotRow
+    measured: dict[str, float] = Field(
+        description="Companion readings that are used instead of the registered conditions, by indicator"
+    )
+    rules: list[AppliedRule]
+    missing: list[MissingCondition]
+
+
+class ResidueRow(Shape):
+    """The residue limit on one substance in a product."""
+
+    substance: NearName
+    limit: StandardEntry
+    matched_level: Literal["commodity", "group"]
+    matched_zh: str = Field(description="The commodity or group that the limit is printed for")
+    matched_en: str
+    fallback_zh: str = Field(description="Said when an earlier edition stands in, else empty")
+    fallback_en: str
+    definition_zh: str = Field(description="Residue definition")
+    is_sum: bool
+    components: list[NearName] = Field(description="Members of the residue, the substance first")
+
+
+class BanRow(Shape):
+    """A notice on a substance."""
+
+    entry: StandardEntry
+    reach: Literal["inside", "open"] = Field(
+        description="open: a person must say whether it covers the product"
+    )
+
+
+class SampleLimits(Shape):
+    """What a sample of a product is judged by; names that are not known come with the nearest ones."""
+
+    product: NearName | None
+    near_products: list[NearName]
+    substance: NearName | None
+    near_substances: list[NearName]
+    residues: list[ResidueRow]
+    bans: list[BanRow]
+    methods: list[StandardEntry] = Field(description="Cut-offs and rules of rapid methods")
+    reason_zh: str = Field(description="Why there is no residue limit, else empty")
+    reason_en: str
+
+
+class InForce(Shape):
+    """Limits in force at a time: on plots, or for a sample, whichever was asked for."""
+
+    version: str
+    at_ms: Ms
+    plots: list[PlotLimits]
+    sample: SampleLimits | None
+
+
+class NameList(Shape):
+    """Names that contain what was typed, else those that come nearest."""
+
+    names: list[NearName]
+
+
+# ---------------------------------------------------------------- windows
+
+
+class WindowRow(Shape):
+    """A time in which a device is worked on: its readings alarm nobody."""
+
+    id: str
+    station: Station
+    device: str
+    device_name: str
+    kind: Literal["maintenance", "calibration"]
+    from_ms: Ms
+    to_ms: Ms
+    note: str
+    set_by: str
+    set_ms: Ms
+    cancelled_ms: Ms | None
+    state: Literal["upcoming", "active", "past", "cancelled"]
+
+
+class WindowList(Shape):
+    """Windows of a station: active, then upcoming, then those that are over, newest first."""
+
+    windows: list[WindowRow]
+
+
+class SetWindow(Shape):
+    """A window to set."""
+
+    device: Annotated[str, StringConstraints(min_length=1, max_length=80)] = Field(
+        description="Device path"
+    )
+    kind: Literal["maintenance", "calibration"]
+    from_: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(
+        alias="from", description="RFC 3339 with offset, or UTC milliseconds as text"
+    )
+    to: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(
+        description="Exclusive, in the same forms"
+    )
+    note: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = ""
+    actor: Name = Field(default="", description="Name of the person; the key's name when empty")
 
 
 # ---------------------------------------------------------------- health

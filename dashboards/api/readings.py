@@ -9,11 +9,12 @@ from sqlalchemy import select
 
 from dashboards.access import SourcesOf
 from dashboards.api.errors import READING, documented
-from dashboards.api.models import LimitRow, Point, Readings
+from dashboards.api.models import FlagBit, LimitRow, Point, Readings
 from dashboards.api.nearest import nearest
 from dashboards.api.times import parse_time
 from dashboards.names import indicator_name
 from dashboards.sources import Sources
+from ingest import batch
 from ingest.batch import Series
 from ingest.judge.spans import LimitSpan
 from ingest.store.reading_store import Points
@@ -21,6 +22,26 @@ from ingest.tables import stations
 
 DAY_MS = 86_400_000
 MAX_POINTS = 20_000
+FLAG_BITS = [
+    FlagBit(bit=bit, name=name, zh=zh, en=en)
+    for bit, name, zh, en in (
+        (batch.LATE, "late", "补传", "late"),
+        (batch.CLOCK_SUSPECT, "clock_suspect", "时钟存疑", "clock suspect"),
+        (batch.OUT_OF_ORDER, "out_of_order", "乱序", "out of order"),
+        (batch.BAD_READING, "bad_reading", "读数失败", "bad reading"),
+        (batch.GROSS_RANGE, "gross_range", "超出物理量程", "outside the physical range"),
+        (batch.CLOCK_FREE, "clock_free", "时钟未与服务器核对", "clock not confirmed"),
+        (batch.SPIKE, "spike", "突跳", "spike"),
+        (batch.RATE, "rate", "变化过快", "changes too fast"),
+        (batch.FLAT, "flat", "数值不动", "flat line"),
+        (batch.GAP, "gap", "中断后首个读数", "first after a gap"),
+        (batch.MODEL_RANGE, "model_range", "超出型号量程", "outside the model's range"),
+        (batch.SITE_RANGE, "site_range", "超出现场范围", "outside the site's range"),
+        (batch.MAINTENANCE, "maintenance", "维护时段", "maintenance window"),
+        (batch.CALIBRATION, "calibration", "校准时段", "calibration window"),
+        (batch.SENTINEL, "sentinel", "仪器故障码", "the instrument's fault code"),
+    )
+]
 
 router = APIRouter(tags=["readings"])
 
@@ -68,7 +89,8 @@ def readings(
         returned=len(points.t_ms),
         downsampling="none" if len(points.t_ms) == points.total else "min_max",
         points=_rows(points),
-        limits=[_limit(span) for span in sources.limits(series, start_ms, end_ms)],
+        flag_bits=FLAG_BITS,
+        limits=[_limit(span, sources) for span in sources.limits(series, start_ms, end_ms)],
     )
 
 
@@ -90,8 +112,11 @@ def _rows(points: Points) -> list[Point]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _limit(span: LimitSpan) -> LimitRow:
-    return LimitRow(**{field.name: getattr(span, field.name) for field in fields(span)})
+def _limit(span: LimitSpan, sources: Sources) -> LimitRow:
+    return LimitRow(
+        **{field.name: getattr(span, field.name) for field in fields(span)},
+        clause_en=sources.standards.clause_en(span.standard, span.clause),
+    )
 
 
 def _check_known(sources: Sources, series: Series) -> None:

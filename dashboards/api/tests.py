@@ -1,7 +1,7 @@
 """Rapid tests, newest first."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, Select, select, tuple_
 
 from dashboards.access import SourcesOf
 from dashboards.api.errors import READING
-from dashboards.api.models import TestList, TestRow, VerdictName
+from dashboards.api.models import ComponentRow, TestList, TestRow, VerdictName
 from dashboards.sources import Sources
 from ingest.tables import devices, findings, stations, tests
 
@@ -64,6 +64,7 @@ def test_by_id(sources: Sources, connection: Connection, record_id: str) -> Test
 def _select() -> Select[tuple[object, ...]]:
     return select(
         *_COLUMNS,
+        tests.c.record,
         stations.c.name.label("station_name"),
         stations.c.name_en.label("station_name_en"),
         devices.c.name.label("device_name"),
@@ -101,8 +102,10 @@ def _alert_ids(connection: Connection, rows: Sequence[RowMapping]) -> dict[str, 
 
 def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> TestRow:
     zh, en = sources.names(row["parameter"])
+    sent: Mapping[str, object] = row["record"]
     return TestRow(
-        **{column.name: row[column.name] for column in _COLUMNS},
+        **{column.name: row[column.name] for column in _COLUMNS if column is not tests.c.findings},
+        findings=[_finding(found, sources) for found in row["findings"]],
         station_name=row["station_name"] or row["station"],
         station_name_en=row["station_name_en"] or "",
         device_name=row["device_name"] or "",
@@ -110,4 +113,40 @@ def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> T
         parameter_zh=zh,
         parameter_en=en,
         alert_id=alert_ids.get(row["record_id"]),
+        lod=_decimal(sent.get("lod")),
+        loq=_decimal(sent.get("loq")),
+        basis=str(sent.get("basis") or ""),
+        components=_components(sent.get("components"), sources),
     )
+
+
+def _components(sent: object, sources: Sources) -> list[ComponentRow]:
+    """Return the members of a sum as they were sent."""
+    rows = []
+    for part in sent if isinstance(sent, list) else ():
+        parameter = str(part.get("parameter", ""))
+        zh, en = sources.names(parameter)
+        rows.append(
+            ComponentRow(
+                parameter=parameter,
+                parameter_zh=zh,
+                parameter_en=en,
+                value=_decimal(part.get("value")),
+                unit=str(part.get("unit", "")),
+                qualifier=str(part.get("qualifier") or ""),
+                lod=_decimal(part.get("lod")),
+                loq=_decimal(part.get("loq")),
+            )
+        )
+    return rows
+
+
+def _finding(found: Mapping[str, object], sources: Sources) -> dict[str, object]:
+    """Return a citation with its clause in English."""
+    said = sources.standards.clause_en(found.get("standard"), found.get("clause"))
+    return {**found, "clause_en": said} if said else dict(found)
+
+
+def _decimal(sent: object) -> str | None:
+    """Return a decimal as it was sent, as text."""
+    return None if sent is None else str(sent)

@@ -16,9 +16,11 @@ from dashboards.app import create_app
 from dashboards.keys import create_key
 from dashboards.signal import EventSignal
 from dashboards.sources import Sources
+from dashboards.standards import Standards
 from ingest.batch import Batch, Series, TakenPack
 from ingest.inbox import Inbox
 from ingest.intake import Loss, Staged, Taken
+from ingest.judge.catalogue import standard_catalogue
 from ingest.judge.spans import LimitSpan
 from ingest.operational import Operational
 from ingest.store.duckdb_store import DuckDBStore
@@ -262,6 +264,7 @@ def county(tmp_path):
             code, (f"{code}中", f"{code} en")
         ),
         products=lambda name: {"韭菜": "Chinese chives"}.get(name, ""),
+        standards=Standards(standard_catalogue()),
         metrics=lambda: "agrigate_packs_taken_total 7\n",
         ready=lambda: reasons,
         now_ms=lambda: NOW_MS,

@@ -208,6 +208,7 @@ NO_ENGLISH = frozenset(
         "device_verdict",
         "clause",
         "title_zh",
+        "subject_zh",
     )
 )
 
@@ -223,10 +224,12 @@ def data_texts(answer: object) -> set[str]:
     return own.union(*(data_texts(v) for v in answer.values()))
 
 
-@pytest.mark.parametrize("address", ["#/", "#/stations", "#/tests", "#/alerts"])
+@pytest.mark.parametrize("address", ["#/", "#/stations", "#/tests", "#/alerts", "#/limits"])
 async def test_language_changes_every_word(scene: Scene, address: str) -> None:
     page = await scene.open(address)
-    row = {"#/": "live-row", "#/alerts": "alert-row"}.get(address, f"{address[2:-1]}-row")
+    row = {"#/": "live-row", "#/alerts": "alert-row", "#/limits": "limit-row"}.get(
+        address, f"{address[2:-1]}-row"
+    )
     await expect(page.get_by_test_id(row).first).to_be_visible()
     await page.get_by_test_id("lang-zh").click()
     await expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
@@ -237,7 +240,7 @@ async def test_language_changes_every_word(scene: Scene, address: str) -> None:
     await page.get_by_test_id("lang-en").click()
     await expect(page.locator("html")).to_have_attribute("lang", "en")
     known = set()
-    for path in ("stations", "tests?limit=500", "alerts"):
+    for path in ("stations", "tests?limit=500", "alerts", "limits?limit=200"):
         known |= data_texts(await scene.get(path))
     english = set(await page.evaluate(VISIBLE_TEXTS)) - {"中文"}
     left = {text for text in english if CJK.search(text)}
@@ -267,6 +270,103 @@ async def test_station_draws_the_trend_with_its_limit(
     await expect(page.get_by_test_id("limits")).to_contain_text("≤ 80" if unverified else "≥ 5.5")
     card = page.locator(f"[data-testid=series-card][data-indicator={indicator}]")
     await expect(card).to_have_attribute("data-over", "true")
+
+
+async def test_limits_are_searched_as_one_types_and_the_address_says_what(scene: Scene) -> None:
+    page = await scene.open("#/limits")
+    total = page.get_by_test_id("limits-total")
+    await expect(total).to_have_attribute("data-total", re.compile(r"^2\d{3}$"))
+    await page.keyboard.press("/")
+    await page.keyboard.type("土壤镉 水田", delay=5)
+    rows = page.get_by_test_id("limit-row")
+    await expect(rows).to_have_count(4)
+    await expect(rows.first).to_contain_text("≤ 0.3")
+    await expect(rows.first).to_contain_text("GB 15618-2018")
+    assert "q=" in page.url
+
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(rows.nth(1).locator("button")).to_have_attribute("aria-expanded", "true")
+    await expect(page.locator(".entry-detail")).to_contain_text("soil_gb15618_2018.csv")
+
+    link = page.url
+    await scene.open("#/limits")
+    await page.goto(link)
+    await expect(rows).to_have_count(4)
+
+    await page.get_by_test_id("limits-search").fill("毒死婢")
+    await page.get_by_test_id("near").get_by_text("毒死蜱").click()
+    await expect(rows.first).to_contain_text("毒死蜱")
+
+
+async def test_limits_are_turned_by_page_and_narrowed_by_medium(scene: Scene) -> None:
+    page = await scene.open("#/limits?at=any")
+    total = page.get_by_test_id("limits-total")
+    await expect(total).to_have_attribute("data-total", "3261")
+    await page.get_by_test_id("page-next").click()
+    await expect(page.get_by_test_id("limits-pager")).to_contain_text("61–120 / 3,261")
+    await page.get_by_test_id("medium-fishery").click()
+    await expect(total).not_to_have_attribute("data-total", "3261")
+    row = page.get_by_test_id("limit-row").first
+    await expect(row).to_contain_text("GB 11607-1989")
+    await expect(row).to_contain_text("待核")
+
+
+async def test_a_plot_shows_what_it_lacks_and_a_sample_how_it_was_matched(scene: Scene) -> None:
+    page = await scene.open("#/limits?view=plot")
+    await expect(page.get_by_test_id("rule").first).to_be_visible()
+    missing = page.get_by_test_id("missing").first
+    await expect(missing).to_contain_text("未登记")
+    rule = page.locator("[data-testid=rule][data-open=true]").first
+    await expect(rule).to_contain_text("缺条件")
+    await expect(rule.locator(".could-be li").nth(1)).to_be_visible()
+
+    await page.get_by_test_id("view-sample").click()
+    await page.get_by_test_id("sample-product").fill("韭菜")
+    await page.get_by_test_id("sample-substance").fill("毒死蜱")
+    await expect(page.get_by_test_id("sample-mrl")).to_contain_text("0.02")
+    await expect(page.get_by_test_id("matched")).to_have_text("鳞茎类蔬菜")
+    await expect(page.get_by_test_id("sample-limits")).to_contain_text("农业部公告第2032号")
+    await page.get_by_test_id("sample-product").fill("韭莱")
+    await page.get_by_test_id("near").get_by_text("韭菜").click()
+    await expect(page.get_by_test_id("sample-mrl")).to_contain_text("0.02")
+
+
+async def test_a_window_is_set_seen_on_the_trend_and_cancelled(scene: Scene) -> None:
+    page = await scene.open(
+        "#/stations/hl-001?device=canal/ph&indicator=water_temperature&range=1h"
+    )
+    await page.get_by_test_id("window-add").click()
+    form = page.get_by_test_id("window-form")
+    await form.locator("[name=actor]").fill("马建国")
+    await form.locator("[name=device]").select_option("canal/ph")
+    await form.get_by_test_id("window-calibration").click()
+    begin = await form.locator("[name=from]").input_value()
+    await form.locator("[name=from]").fill("2026-01-01T08:00")
+    await form.locator("[name=to]").fill("2026-01-01T07:00")
+    await expect(form).to_contain_text("结束须晚于开始")
+    await form.locator("[name=from]").fill(f"{begin[:8]}01T00:00")
+    await form.locator("[name=to]").fill(f"{int(begin[:4]) + 1}{begin[4:8]}01T00:00")
+    await form.locator("[name=note]").fill("标定 pH 电极")
+    key = form.locator("[name=api_key]")
+    if await key.count():
+        await key.fill(scene.run.files.api_key.read_text().strip())
+    await form.locator("button[type=submit]").click()
+
+    window = page.locator("[data-testid=window][data-state=active]")
+    await expect(window).to_contain_text("标定 pH 电极")
+    await expect(window).to_contain_text("马建国")
+    trend = page.get_by_test_id("trend")
+    await expect(trend).to_have_attribute("data-windows", "1")
+    await expect(page.get_by_test_id("window-label")).to_have_text("校准")
+
+    await window.get_by_test_id("window-cancel").click()
+    await page.get_by_test_id("window-cancel-form").locator("button[type=submit]").click()
+    await expect(window).to_have_count(0)
+    await expect(trend).to_have_attribute("data-windows", "0")
+    await page.get_by_test_id("windows-past").click()
+    await expect(page.locator("[data-testid=window][data-state=cancelled]")).to_have_count(1)
 
 
 async def test_alert_shows_evidence_down_to_the_bytes(scene: Scene) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dashboards import server_config
+from dashboards.serve import catalogue_of
 from drivers.errors import ConfigError
 from gateway.broker import Tls
+from ingest.judge.catalogue import standard_catalogue
 from tests.certificates import Authority
 from tests.gateway.test_broker import enrolment
 
@@ -101,3 +103,20 @@ def test_an_enrolment_of_a_station_or_without_probe_is_a_fault(
 def test_enrolment_and_host_exclude_each_other(tmp_path: Path, authority: Authority) -> None:
     (tmp_path / "e.toml").write_text(ingest(authority))
     assert any("host" in fault for fault in faults(tmp_path, PLAIN + 'enrolment = "e.toml"\n'))
+
+
+def test_the_countys_own_tables_are_found_beside_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, PLAIN).standards is None
+    read = load(tmp_path, PLAIN + '[judge]\nstandards = "limits"\n')
+    assert read.standards == tmp_path / "limits"
+    assert catalogue_of(load(tmp_path, PLAIN)) is standard_catalogue()
+
+
+def test_faults_of_the_countys_own_tables_are_faults_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "limits").mkdir()
+    (tmp_path / "limits" / "site_limits.csv").write_text("x\n")
+    config = load(tmp_path, PLAIN + '[judge]\nstandards = "limits"\n')
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of(config)
+    [fault] = caught.value.faults
+    assert fault.startswith(f"{tmp_path / 'limits'}: site_limits.csv:1: the columns must be")

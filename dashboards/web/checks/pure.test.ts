@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { indent, rawOf, split } from "../src/parts/body.ts";
 import { byNeed, problemsOf } from "../src/parts/problems.ts";
-import { breaks, brokenBy, shape, spread, summary, valueRange } from "../src/trend/shape.ts";
+import { breaks, brokenBy, risers, shape, spread, summary, valueRange } from "../src/trend/shape.ts";
 
 const every = (n, step, from = 0) => Array.from({ length: n }, (_, i) => [from + i * step, i, 1, 0]);
 
@@ -101,4 +101,24 @@ test("the worst station comes first", () => {
     station("u", { state: "never" }),
   ];
   assert.deepEqual([...order].reverse().sort(byNeed).map((s) => s.code), order.map((s) => s.code));
+});
+
+test("a limit that changes is drawn as a step, one that ends is not", () => {
+  const limit = { level: "screening", comparator: ">" };
+  const lines = [
+    { ...limit, limit: 0.3, from_ms: 0, to_ms: 10 },
+    { ...limit, limit: 0.4, from_ms: 10, to_ms: 20 },
+    { ...limit, limit: 0.4, from_ms: 20, to_ms: 30 },
+    { ...limit, limit: 0.6, from_ms: 40, to_ms: 50 },
+    { ...limit, level: "intervention", limit: 2, from_ms: 20, to_ms: 30 },
+  ];
+  assert.deepEqual(risers(lines), [[10, 0.3, 0.4]]);
+});
+
+test("a limit that asks for more than the value, or a value of a window, is not called broken", () => {
+  const line = { level: "standard", comparator: "<=", limit: 5, from_ms: 0, to_ms: 10, note: "" };
+  assert.equal(brokenBy([1, 5, 1, 0], [line]), line);
+  assert.equal(brokenBy([1, 5.1, 1, 0], [line]), null);
+  assert.equal(brokenBy([1, 4, 1, 0], [{ ...line, note: "连续 24 h … | above this for …" }]), null);
+  assert.equal(brokenBy([1, 4, 2, 8192], [line]), null);
 });

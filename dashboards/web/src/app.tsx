@@ -9,6 +9,7 @@ import { lang, type Lang, setLang, t } from "./i18n";
 import { lastHeard, linkState } from "./live";
 import { AlertPage } from "./pages/alert";
 import { AlertsPage } from "./pages/alerts";
+import { LimitsPage } from "./pages/limits";
 import { OverviewPage } from "./pages/overview";
 import { StationPage } from "./pages/station";
 import { StationsPage } from "./pages/stations";
@@ -23,6 +24,7 @@ const PAGES: readonly (readonly [path: string, word: Word])[] = [
   ["stations", "stations"],
   ["tests", "tests"],
   ["alerts", "alerts"],
+  ["limits", "limits_page"],
 ];
 
 function Page() {
@@ -36,6 +38,8 @@ function Page() {
       return <TestsPage />;
     case "alerts":
       return second === undefined ? <AlertsPage /> : <AlertPage key={second} id={second} />;
+    case "limits":
+      return <LimitsPage />;
     default:
       return (
         <div class="page">

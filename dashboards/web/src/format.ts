@@ -98,6 +98,7 @@ const UNITS: Record<string, [zh: string, en: string]> = {
   "{NTU}": ["NTU", "NTU"],
   "{count}/L": ["个/L", "/L"],
   "{MPN}/L": ["MPN/L", "MPN/L"],
+  "{MPN}/(100.mL)": ["MPN/100 mL", "MPN/100 mL"],
   "{eggs}/(10.L)": ["个/10 L", "/10 L"],
   "{deg_colour}": ["度", "deg"],
   "umol/m2/s": ["μmol/(m²·s)", "μmol/(m²·s)"],
@@ -138,6 +139,7 @@ export function limitText(c: Pick<Partial<Citation>, "comparator" | "limit" | "u
   const cmp = c.comparator ?? "";
   if (cmp === "detected") return t(c.level === "screen" ? "cmp_screen" : "cmp_detected");
   if (c.limit === null || c.limit === undefined || c.limit === "") return "";
+  if (cmp === "outside") return withUnit(c.limit, c.unit ?? ""); // two bounds: 6.5–8.5
   return `${COMPLIES[cmp] ?? cmp} ${withUnit(c.limit, c.unit ?? "")}`.trim();
 }
 
@@ -154,13 +156,14 @@ export function measured(v: number | null | undefined, unit: string, decimals: n
 
 /** A notice of the ministry by its own name; numbers of standards as they are. */
 export function standardText(standard: string | null | undefined): string {
-  const notice = /^MARA notice (\d+)$/.exec(standard ?? "");
-  return notice?.[1] ? t("mara_notice", { n: notice[1] }) : (standard ?? "");
+  const notice = /^(MARA|MOA) notice (\d+)$/.exec(standard ?? "");
+  return notice?.[2] ? t(notice[1] === "MOA" ? "moa_notice" : "mara_notice", { n: notice[2] }) : (standard ?? "");
 }
 
-/** "Table 1" in the reader's language; the rest is the standard's own text. */
-export function clauseText(clause: string | null | undefined): string {
+/** "Table 1" in the reader's language; the rest is the standard's own text, or its English where there is one. */
+export function clauseText(clause: string | null | undefined, english?: string | null): string {
   if (!clause) return "";
+  if (english && lang.value === "en") return english;
   const table = /^(?:table|表)\s*(\w+)(?:\s+(.*))?$/i.exec(clause);
   return table?.[1] ? [t("clause_table", { n: table[1] }), table[2]].filter(Boolean).join(" ") : clause;
 }
@@ -178,15 +181,47 @@ function conditionValue(name: string, v: unknown): string {
   return JSON.stringify(v);
 }
 
-/** The conditions that picked a limit, as name and value. */
+/** What a value was computed from or measured beside; the rest of a citation's conditions picked its row. */
+const INPUTS: ReadonlySet<string> = new Set(["computed_from", "water_ammonia_n", "water_ph", "water_temperature", "water_do", "water_do_saturation", "low_h", "window_h"]);
+
+/** The conditions that picked a limit, as name and value; those that are not known are listed by `missingKeys`. */
 export function conditionPairs(conditions: Conditions | null | undefined): [string, string][] {
   return Object.entries(conditions ?? {})
-    .filter(([, v]) => v !== "" && v !== null && v !== undefined)
+    .filter(([name, v]) => v !== "" && v !== null && v !== undefined && !INPUTS.has(name))
     .map(([name, v]) => {
       const value = conditionValue(name, v);
       return [value.includes("pH") ? "" : term("cond_", name), value]; // a band names itself: 5.5<pH≤6.5
     });
 }
+
+/** Conditions that were not known when the row was picked. */
+export const missingKeys = (conditions: Conditions | null | undefined): string[] =>
+  Object.entries(conditions ?? {})
+    .filter(([name, v]) => v === null && !INPUTS.has(name))
+    .map(([name]) => term("cond_", name));
+
+const INPUT_UNITS: Record<string, string> = {
+  water_ammonia_n: "mg/L",
+  water_temperature: "Cel",
+  water_do: "mg/L",
+  water_do_saturation: "%",
+  low_h: "h",
+  window_h: "h",
+};
+const INPUT_DIGITS = 4;
+
+/** What a computed value was computed from, as name and value. */
+export function inputPairs(conditions: Conditions | null | undefined): [string, string][] {
+  return Object.entries(conditions ?? {})
+    .filter(([name, v]) => INPUTS.has(name) && name !== "computed_from" && typeof v === "number")
+    .map(([name, v]) => [term("cond_", name), withUnit(Number(Number(v).toPrecision(INPUT_DIGITS)), INPUT_UNITS[name] ?? "")]);
+}
+
+/** Names of the indicators that a computed value was computed from. */
+export const computedFrom = (conditions: Conditions | null | undefined): string[] => {
+  const from = conditions?.["computed_from"];
+  return typeof from === "string" ? from.split(/,\s*/).map((name) => term("cond_", name)) : [];
+};
 
 export const conditionText = (conditions: Conditions | null | undefined): string =>
   conditionPairs(conditions)

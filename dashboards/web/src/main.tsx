@@ -5,6 +5,7 @@ import "./styles/frame.css";
 import "./styles/overview.css";
 import "./styles/station.css";
 import "./styles/records.css";
+import "./styles/limits.css";
 
 import { render } from "preact";
 

@@ -68,6 +68,7 @@ async def test_row_has_names_and_citation(county, client):
                     "standard": "GB 15618-2018",
                     "title_zh": None,
                     "clause": "表1",
+                    "clause_en": None,
                     "level": None,
                     "comparator": None,
                     "limit": "0.4",

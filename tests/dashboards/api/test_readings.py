@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from ingest import batch
 from ingest.batch import Series
+from tests.dashboards.conftest import SPAN
 
 NOW_MS = 1_777_600_000_000
 DAY_MS = 86_400_000
@@ -90,8 +94,33 @@ async def test_limits_come_with_the_series(county, client):
             "conditions": {"land_use": "paddy", "ph": 6.2},
             "from_ms": 0,
             "to_ms": NOW_MS,
+            "note": "",
+            "clause_en": "",
         }
     ]
+
+
+async def test_a_limit_says_its_clause_in_english_and_what_else_it_asks_for(county, client):
+    county.add_readings([0.45])
+    said = "连续 24 h 中至少 16 h 高于此值 | above this for at least 16 h of any 24 h"
+    county.spans.append(replace(SPAN, clause="表1 镉 水田 5.5<pH≤6.5", note=said))
+    (limit,) = (await get(client)).json()["limits"]
+    assert limit["clause_en"].startswith("Table 1 soil cadmium")
+    assert limit["note"] == said
+
+
+async def test_every_flag_of_a_reading_has_its_words(county, client):
+    county.add_readings([0.45])
+    bits = (await get(client)).json()["flag_bits"]
+    known = {
+        name.lower(): value
+        for name, value in vars(batch).items()
+        if name.isupper() and type(value) is int
+    }
+    for quality in ("pass", "not_evaluated", "suspect", "fail", "missing"):
+        del known[quality]
+    assert {row["name"]: row["bit"] for row in bits} == known
+    assert all(row["zh"] and row["en"] for row in bits)
 
 
 async def test_empty_range_of_a_known_series_is_no_error(county, client):

@@ -59,8 +59,43 @@ async def test_row_has_names_verdict_and_alert(county, client):
             "attempt": 0,
             "subject": "s1",
             "alert_id": alert_id,
+            "qualifier": "eq",
+            "lod": None,
+            "loq": None,
+            "basis": "",
+            "components": [],
         }
     ]
+
+
+async def test_what_was_not_detected_says_down_to_where(county, client):
+    parts = [{"parameter": "aldicarb", "qualifier": "not_detected", "loq": "0.010"}]
+    sent = {"qualifier": "not_detected", "loq": "0.020", "basis": "fat", "components": parts}
+    county.add_test(value=None, qualifier="not_detected", record=sent)
+    (row,) = (await client.get("/api/v1/tests")).json()["tests"]
+    assert (row["qualifier"], row["value"]) == ("not_detected", None)
+    assert (row["loq"], row["lod"], row["basis"]) == ("0.020", None, "fat")
+    assert row["components"] == [
+        {
+            "parameter": "aldicarb",
+            "parameter_zh": "aldicarb中",
+            "parameter_en": "aldicarb en",
+            "value": None,
+            "unit": "",
+            "qualifier": "not_detected",
+            "lod": None,
+            "loq": "0.010",
+        }
+    ]
+
+
+async def test_citation_of_a_test_has_its_clause_in_english(county, client):
+    cited = {"standard": "GB 15618-2018", "clause": "表1 镉 水田 pH≤5.5", "exceeded": True}
+    county.add_test(findings=[cited])
+    (row,) = (await client.get("/api/v1/tests")).json()["tests"]
+    (found,) = row["findings"]
+    assert found.pop("clause_en").startswith("Table 1 soil cadmium")
+    assert found == cited
 
 
 async def test_pages_lose_and_repeat_nothing_among_equal_times(county, client):

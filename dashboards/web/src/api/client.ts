@@ -4,9 +4,14 @@ import type {
   AlertDetail,
   AlertPage,
   Delivery,
+  DeviceWindow,
+  InForce,
   Indicator,
+  LimitPage,
+  NearName,
   Overview,
   Pack,
+  PlotRow,
   Readings,
   Station,
   StationDetail,
@@ -78,6 +83,9 @@ const post = <T>(path: string, key: string, body: unknown): Promise<T> =>
     body: JSON.stringify(body),
   });
 
+const remove = <T>(path: string, key: string, query: Query = {}): Promise<T> =>
+  request<T>(address(path, query), { method: "DELETE", headers: { accept: "application/json", "X-API-Key": key } });
+
 const part = encodeURIComponent;
 
 export const api = {
@@ -93,6 +101,14 @@ export const api = {
   pack: (station: string, epoch: string, seq: number, signal?: AbortSignal) =>
     get<Pack>(`packs/${part(station)}/${part(epoch)}/${seq}`, {}, signal),
   indicators: (signal?: AbortSignal) => get<{ indicators: Indicator[] }>("indicators", {}, signal),
+  limits: (query: Query, signal?: AbortSignal) => get<LimitPage>("limits", query, signal),
+  inForce: (query: Query, signal?: AbortSignal) => get<InForce>("limits/in-force", query, signal),
+  limitNames: (kind: "product" | "substance", text: string, signal?: AbortSignal) => get<{ names: NearName[] }>("limits/names", { kind, text }, signal),
+  plots: (signal?: AbortSignal) => get<{ plots: PlotRow[] }>("plots", {}, signal),
+  windows: (station: string, signal?: AbortSignal) => get<{ windows: DeviceWindow[] }>(`stations/${part(station)}/windows`, {}, signal),
+  setWindow: (station: string, key: string, body: { device: string; kind: string; from: string; to: string; note: string; actor: string }) =>
+    post<unknown>(`stations/${part(station)}/windows`, key, body),
+  cancelWindow: (station: string, key: string, id: string) => remove<unknown>(`stations/${part(station)}/windows/${part(id)}`, key),
   ack: (id: string, key: string, actor: string) => post<unknown>(`alerts/${part(id)}/ack`, key, { actor }),
   dismiss: (id: string, key: string, actor: string, reason: string) =>
     post<unknown>(`alerts/${part(id)}/dismiss`, key, { actor, reason }),

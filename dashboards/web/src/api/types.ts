@@ -105,6 +105,9 @@ export interface LimitLine {
   conditions: Conditions | null;
   from_ms: number;
   to_ms: number;
+  clause_en?: string;
+  /** What else it asks for, "中文 | English"; blank when the value alone decides. */
+  note?: string;
 }
 
 /** t_ms, value, quality, bit mask of flags. */
@@ -144,6 +147,10 @@ export interface Citation {
   conditions: Conditions | null;
   verified: boolean | null;
   limit_version?: string | null;
+  /** The clause in English, where the catalogue has one. */
+  clause_en?: string | null;
+  note?: string | null;
+  averaging?: string | null;
 }
 
 export interface Test {
@@ -179,6 +186,23 @@ export interface Test {
   attempt: number;
   subject: string;
   alert_id: string | null;
+  qualifier: string;
+  lod: string | null;
+  loq: string | null;
+  basis: string;
+  components: Component[];
+}
+
+/** A member of a residue that is defined as a sum. */
+export interface Component {
+  parameter: string;
+  parameter_zh: string;
+  parameter_en: string;
+  value: string | null;
+  unit: string;
+  qualifier: string;
+  lod: string | null;
+  loq: string | null;
 }
 
 export interface TestPage {
@@ -327,6 +351,139 @@ export interface Indicator {
   medium: string;
   unit: string;
   decimals: number;
+}
+
+export type Medium = "soil" | "irrigation" | "fishery" | "surface" | "livestock" | "product" | "method" | "notice";
+
+/** One row of a table of a standard or notice. */
+export interface StandardEntry {
+  standard: string;
+  title_zh: string;
+  clause: string;
+  level: string;
+  medium: Medium;
+  subject: string;
+  subject_zh: string;
+  subject_en: string;
+  product_zh: string;
+  product_en: string;
+  kind: "numeric" | "presence" | "never_alone";
+  comparator: string;
+  limit: string;
+  unit: string;
+  conditions_zh: string;
+  conditions_en: string;
+  from_ms: number;
+  to_ms: number | null;
+  in_force: boolean;
+  verified: boolean;
+  temporary: boolean;
+  source: string;
+  place: string;
+  limit_version: string;
+}
+
+export interface StandardCount {
+  standard: string;
+  title_zh: string;
+  medium: Medium;
+  rows: number;
+  unverified: number;
+}
+
+export interface NearName {
+  code: string;
+  zh: string;
+  en: string;
+}
+
+export interface LimitPage {
+  version: string;
+  at_ms: number | null;
+  total: number;
+  offset: number;
+  limits: StandardEntry[];
+  media: Partial<Record<Medium, number>>;
+  standards: StandardCount[];
+  nearest: NearName[];
+}
+
+export interface AppliedRule {
+  subject: string;
+  subject_zh: string;
+  subject_en: string;
+  medium: Medium;
+  level: string;
+  /** The rows are the ones that apply; else those that it could be. */
+  known: boolean;
+  missing: string[];
+  wrong: Record<string, string>;
+  complete: boolean;
+  rows: StandardEntry[];
+}
+
+export interface PlotRow {
+  id: string;
+  name: string;
+  base_name: string;
+  conditions: Record<string, string | number>;
+  devices: string[];
+}
+
+export interface PlotLimits {
+  plot: PlotRow;
+  /** Companion readings that go before what is registered, by indicator. */
+  measured: Record<string, number>;
+  rules: AppliedRule[];
+  missing: { key: string; rules: number }[];
+}
+
+export interface ResidueRow {
+  substance: NearName;
+  limit: StandardEntry;
+  matched_level: "commodity" | "group";
+  matched_zh: string;
+  matched_en: string;
+  fallback_zh: string;
+  fallback_en: string;
+  definition_zh: string;
+  is_sum: boolean;
+  components: NearName[];
+}
+
+export interface SampleLimits {
+  product: NearName | null;
+  near_products: NearName[];
+  substance: NearName | null;
+  near_substances: NearName[];
+  residues: ResidueRow[];
+  bans: { entry: StandardEntry; reach: "inside" | "open" }[];
+  methods: StandardEntry[];
+  reason_zh: string;
+  reason_en: string;
+}
+
+export interface InForce {
+  version: string;
+  at_ms: number;
+  plots: PlotLimits[];
+  sample: SampleLimits | null;
+}
+
+/** A time in which a device is worked on: its readings alarm nobody. */
+export interface DeviceWindow {
+  id: string;
+  station: string;
+  device: string;
+  device_name: string;
+  kind: "maintenance" | "calibration";
+  from_ms: number;
+  to_ms: number;
+  note: string;
+  set_by: string;
+  set_ms: number;
+  cancelled_ms: number | null;
+  state: "upcoming" | "active" | "past" | "cancelled";
 }
 
 /** What the event stream carries; the fields depend on `type`. */

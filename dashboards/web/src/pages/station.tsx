@@ -3,14 +3,15 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { api } from "../api/client";
-import type { Device, Loss, Readings, SeriesHead, StationDetail, TestPage } from "../api/types";
-import { clauseText, conditionText, duration, integer, limitText, number, offsetText, stamp, standardText, unitText } from "../format";
+import type { Device, DeviceWindow, Loss, Readings, SeriesHead, StationDetail, TestPage } from "../api/types";
+import { clauseText, conditionText, duration, integer, limitText, number, offsetText, reasonText, stamp, standardText, unitText } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
 import { GatewayKeys } from "../parts/gateway_keys";
 import { Icon } from "../parts/icons";
 import { Ago, AlarmTag, Await, Empty, Fact, Panel, StateMark, Unverified, VerdictTag, When } from "../parts/parts";
 import { useResource } from "../parts/resource";
+import { Windows } from "../parts/windows";
 import { productName } from "../products";
 import { href, route, setQuery } from "../route";
 import { Spark } from "../trend/spark";
@@ -34,6 +35,8 @@ const RANGES = [
 ] as const;
 const MAX_POINTS = 2000;
 const SPARK_POINTS = 120;
+
+const NO_WINDOWS: readonly DeviceWindow[] = [];
 
 type RangeName = (typeof RANGES)[number][0];
 
@@ -127,10 +130,13 @@ function LimitTable({ readings }: { readings: Readings }) {
           {readings.limits.map((l, i) => (
             <tr key={i}>
               <td>
-                {standardText(l.standard)} {clauseText(l.clause)} {!l.verified && <Unverified />}
+                {standardText(l.standard)} {clauseText(l.clause, l.clause_en)} {!l.verified && <Unverified />}
               </td>
               <td>{term("lv_", l.level)}</td>
-              <td class="num strong">{limitText(l)}</td>
+              <td>
+                <b class="num strong">{limitText(l)}</b>
+                {reasonText(l.note ?? "") && <small class="block dim">{reasonText(l.note ?? "")}</small>}
+              </td>
               <td>{conditionText(l.conditions) || t("none")}</td>
               <td class="num dim">
                 {stamp(Math.max(l.from_ms, readings.start_ms)).slice(0, 16)} – {stamp(Math.min(l.to_ms, readings.end_ms)).slice(0, 16)}
@@ -148,7 +154,7 @@ interface Chosen {
   series: SeriesHead;
 }
 
-function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
+function TrendPanel({ station, chosen, windows }: { station: string; chosen: Chosen; windows: readonly DeviceWindow[] }) {
   const wanted = route.value.query.get("range");
   const [fitting, setFitting] = useState<RangeName | null>(null);
   const range: RangeName = RANGES.find(([name]) => name === wanted)?.[0] ?? fitting ?? "24h";
@@ -208,7 +214,7 @@ function TrendPanel({ station, chosen }: { station: string; chosen: Chosen }) {
                   <Empty title="trend_empty" advice="trend_empty_do" />
                 </div>
               ) : (
-                <Trend readings={readings} allLimits={allLimits} onZoom={(a, b) => setZoom([a, b])} tight={!wanted && !zoom} />
+                <Trend readings={readings} windows={windows} allLimits={allLimits} onZoom={(a, b) => setZoom([a, b])} tight={!wanted && !zoom} />
               )}
               <div class="trend-notes">
                 <span>
@@ -406,6 +412,7 @@ function Head({ s }: { s: StationDetail }) {
 
 export function StationPage({ code }: { code: string }) {
   const resource = useResource<StationDetail>(`station/${code}`, (signal) => api.station(code, signal), { poll_ms: 5000 });
+  const windows = useResource<{ windows: DeviceWindow[] }>(`windows/${code}`, (signal) => api.windows(code, signal), { poll_ms: 15_000 });
   const { query } = route.value;
   const device = query.get("device");
   const indicator = query.get("indicator");
@@ -432,11 +439,12 @@ export function StationPage({ code }: { code: string }) {
               <Devices s={s} chosen={chosen} choose={(d, i) => setQuery({ device: d, indicator: i })} />
             </Panel>
             {chosen ? (
-              <TrendPanel station={code} chosen={chosen} />
+              <TrendPanel station={code} chosen={chosen} windows={windows.data?.windows.filter((w) => w.device === chosen.device) ?? NO_WINDOWS} />
             ) : (
               <StationTests code={code} />
             )}
             <Losses losses={s.losses} />
+            <Windows s={s} resource={windows} />
           </>
         )}
       </Await>

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, ApiError } from "../api/client";
 import type { Test, TestPage, Verdict } from "../api/types";
 import { burst } from "../burst";
-import { limitText, numericLimit, reasonText, unitText, withUnit } from "../format";
+import { limitText, numericLimit, reasonText, withUnit } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
 import { CitationTable } from "../parts/citation";
@@ -34,11 +34,25 @@ function differs(test: Test): boolean {
   return (test.verdict === "suspect" || test.verdict === "exceed") && NEGATIVE_WORDS.test(word);
 }
 
+/** What was measured, as text: not detected and "less than" are no numbers. */
+function measuredText(x: Pick<Test, "value" | "unit" | "qualifier">): string {
+  if (x.qualifier === "not_detected") return t("qualifier_not_detected");
+  if (x.value === null) return "";
+  const text = withUnit(x.value, x.unit);
+  if (x.qualifier === "lt") return t("below", { x: text });
+  return x.qualifier === "gt" ? t("above", { x: text }) : text;
+}
+
+/** LOQ, else LOD, with its unit; blank when neither was stated. */
+function bounds(x: Pick<Test, "lod" | "loq" | "unit">): string {
+  return [x.loq !== null && `${t("loq")} ${withUnit(x.loq, x.unit)}`, x.lod !== null && `${t("lod")} ${withUnit(x.lod, x.unit)}`].filter(Boolean).join(" · ");
+}
+
 export function TestValue({ test }: { test: Test }) {
   const limit = decisive(test);
   const value = test.value === null ? null : Number(test.value);
   const bound = numericLimit(limit);
-  const text = test.value !== null ? withUnit(test.value, test.unit) : term("sr_", test.screen_result) || test.value_text || "—";
+  const text = measuredText(test) || term("sr_", test.screen_result) || test.value_text || "—";
   return (
     <>
       <span class="test-value">
@@ -50,7 +64,8 @@ export function TestValue({ test }: { test: Test }) {
         )}
         {limit?.verified === false && <Unverified />}
       </span>
-      {limit && bound !== null && value !== null && Number.isFinite(value) && (
+      {test.qualifier === "not_detected" && bounds(test) && <small class="block dim num">{bounds(test)}</small>}
+      {limit && bound !== null && value !== null && Number.isFinite(value) && test.qualifier !== "not_detected" && (
         <LimitBar
           small
           value={value}
@@ -79,7 +94,20 @@ export function TestRecord({ test }: { test: Test }) {
     ["method", term("m_", test.method)],
     ["method_standard", test.method_standard],
     ["result_kind", term("rk_", test.result_kind)],
-    ["value", test.value === null ? "" : `${test.value} ${unitText(test.unit)}`],
+    ["value", measuredText(test)],
+    ["loq", test.loq === null ? "" : withUnit(test.loq, test.unit)],
+    ["lod", test.lod === null ? "" : withUnit(test.lod, test.unit)],
+    ["basis", test.basis ? term("basis_", test.basis) : ""],
+    [
+      "components",
+      test.components.length > 0 &&
+        test.components.map((c) => (
+          <span key={c.parameter} class="block">
+            {pick(c.parameter_zh, c.parameter_en, c.parameter)} <b class="num">{measuredText({ ...c, unit: c.unit || test.unit })}</b>{" "}
+            <small class="dim num">{bounds({ ...c, unit: c.unit || test.unit })}</small>
+          </span>
+        )),
+    ],
     ["value_text", test.value_text],
     ["screen_result", term("sr_", test.screen_result)],
     ["device_verdict", test.device_verdict],

@@ -3,6 +3,8 @@
 import type { LimitLine, Point } from "../api/types";
 
 export const isFailed = (q: number): boolean => q === 4 || q === 9;
+/** Measured while the device was worked on: kept, and judged by nothing. */
+const NOT_EVALUATED = 2;
 export const isSuspect = (q: number): boolean => q === 3;
 
 /** Whether a value breaks a limit; the comparator says what breaks it. */
@@ -21,10 +23,10 @@ export function breaks(v: number, comparator: string | null | undefined, limit: 
   }
 }
 
-/** The gravest limit that a point breaks; null for none and for points that failed. */
+/** The gravest limit that a point breaks by itself; null for none, and for points that failed or were not evaluated. */
 export function brokenBy([ms, v, q]: Point, limits: readonly LimitLine[]): LimitLine | null {
-  if (v === null || isFailed(q)) return null;
-  const broken = limits.filter((l) => ms >= l.from_ms && ms < l.to_ms + GRACE_MS && breaks(v, l.comparator, l.limit));
+  if (v === null || isFailed(q) || q === NOT_EVALUATED) return null;
+  const broken = limits.filter((l) => !l.note && ms >= l.from_ms && ms < l.to_ms + GRACE_MS && breaks(v, l.comparator, l.limit));
   return broken.find((l) => l.level === "intervention") ?? broken[0] ?? null;
 }
 
@@ -119,6 +121,23 @@ export function valueRange(s: Summary, limits: readonly LimitLine[], all: boolea
   const pad = (high - low || Math.abs(high) * 0.1 || 1) * 0.08;
   const floor = low >= 0 && low - pad < 0 ? 0 : low - pad;
   return [floor, high + pad];
+}
+
+/** Where a limit changes into the next one of the same kind: [at_ms, from, to]. */
+export function risers(limits: readonly LimitLine[]): [number, number, number][] {
+  const kinds = new Map<string, LimitLine[]>();
+  for (const l of limits) {
+    const kind = `${l.level}/${l.comparator}`;
+    kinds.set(kind, [...(kinds.get(kind) ?? []), l]);
+  }
+  const out: [number, number, number][] = [];
+  for (const lines of kinds.values()) {
+    for (const a of lines) {
+      const b = lines.find((l) => l !== a && l.from_ms === a.to_ms && l.limit !== a.limit);
+      if (b) out.push([a.to_ms, a.limit, b.limit]);
+    }
+  }
+  return out;
 }
 
 /** Move labels apart: `wanted` centres (px), each `height` tall, inside 0..`room`; returns the centres, same order. */

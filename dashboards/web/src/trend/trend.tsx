@@ -3,10 +3,10 @@
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
-import type { LimitLine, Readings } from "../api/types";
-import { clauseText, direction, integer, limitText, number, shanghai, stamp, standardText, withUnit } from "../format";
+import type { DeviceWindow, LimitLine, Readings } from "../api/types";
+import { clauseText, direction, integer, limitText, number, reasonText, shanghai, stamp, standardText, withUnit } from "../format";
 import { lang, pick, t, term } from "../i18n";
-import { brokenBy, isFailed, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
+import { brokenBy, isFailed, risers, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
 
 const FLAGS: readonly (readonly [bit: number, name: string])[] = [
   [1, "late"],
@@ -15,12 +15,24 @@ const FLAGS: readonly (readonly [bit: number, name: string])[] = [
   [8, "bad_reading"],
   [16, "gross_range"],
   [32, "clock_free"],
+  [64, "spike"],
+  [128, "rate"],
+  [256, "flat"],
+  [512, "gap"],
+  [1024, "model_range"],
+  [2048, "site_range"],
+  [4096, "maintenance"],
+  [8192, "calibration"],
+  [16384, "sentinel"],
 ];
 const LABEL_PX = 20;
+const MOST_INDENT = 0.6;
 const DAY_S = 86_400;
 
 interface Props {
   readings: Readings;
+  /** Of this device. */
+  windows?: readonly DeviceWindow[];
   allLimits: boolean;
   onZoom: (start_ms: number, end_ms: number) => void;
   /** Begin where the data begin, not where the request did. */
@@ -49,7 +61,7 @@ function tickText(_u: uPlot, splits: number[], _axis: number, _space: number, st
 }
 
 function limitLabel(l: LimitLine): string {
-  return [standardText(l.standard), clauseText(l.clause), term("lv_", l.level), limitText(l)].filter(Boolean).join(" ");
+  return [standardText(l.standard), clauseText(l.clause, l.clause_en), term("lv_", l.level), limitText(l), reasonText(l.note ?? "")].filter(Boolean).join(" ");
 }
 
 /** One label per limit, however many spans of time it held. */
@@ -75,8 +87,8 @@ function mark(ctx: CanvasRenderingContext2D, shapeName: "diamond" | "cross", x: 
   ctx.stroke();
 }
 
-/** From where to where (canvas px) a limit held. */
-function held(u: uPlot, l: LimitLine): [number, number] {
+/** From where to where (canvas px) a limit held, or a window lasted. */
+function held(u: uPlot, l: { from_ms: number; to_ms: number }): [number, number] {
   const { left, width } = u.bbox;
   return [Math.max(left, u.valToPos(l.from_ms / 1000, "x", true)), Math.min(left + width, u.valToPos(l.to_ms / 1000, "x", true))];
 }
@@ -98,8 +110,35 @@ function redden(u: uPlot, { points, limits }: Readings, { x, y, source }: Shaped
   ctx.stroke();
 }
 
+/** Windows in which nothing alarms: hatched from top to bottom. */
+function paintWindows(u: uPlot, windows: readonly DeviceWindow[]): void {
+  const { ctx } = u;
+  const { top, height } = u.bbox;
+  const px = devicePixelRatio || 1;
+  for (const w of windows) {
+    const [x0, x1] = held(u, w);
+    if (x1 <= x0) continue;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(x0, top, x1 - x0, height);
+    ctx.clip();
+    ctx.strokeStyle = css("--window");
+    ctx.lineWidth = 5 * px;
+    ctx.beginPath();
+    for (let x = x0 - height - 12 * px; x < x1; x += 12 * px) {
+      ctx.moveTo(x, top + height);
+      ctx.lineTo(x + height, top);
+    }
+    ctx.stroke();
+    ctx.strokeStyle = css("--info");
+    ctx.lineWidth = px;
+    ctx.strokeRect(x0, top - px, x1 - x0, height + 2 * px);
+    ctx.restore();
+  }
+}
+
 /** Limits as dashed lines over the time that they hold; marks above the line. */
-function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
+function paint(u: uPlot, readings: Readings, shaped: Shaped, windows: readonly DeviceWindow[]): void {
   const { ctx } = u;
   const { left, top, width, height } = u.bbox;
   const px = devicePixelRatio || 1;
@@ -108,8 +147,10 @@ function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
   ctx.rect(left, top, width, height);
   ctx.clip();
 
+  paintWindows(u, windows);
   ctx.fillStyle = css("--over-zone");
   for (const l of readings.limits) {
+    if (l.note) continue; // a value beyond it need not break it
     const y = Math.min(Math.max(u.valToPos(l.limit, "y", true), top), top + height);
     const [x0, x1] = held(u, l);
     if (direction(l.comparator) === "max") ctx.fillRect(x0, top, x1 - x0, y - top);
@@ -126,6 +167,15 @@ function paint(u: uPlot, readings: Readings, shaped: Shaped): void {
     ctx.beginPath();
     ctx.moveTo(x0, y);
     ctx.lineTo(x1, y);
+    ctx.stroke();
+  }
+  ctx.strokeStyle = css("--limit");
+  ctx.lineWidth = px;
+  for (const [ms, from, to] of risers(readings.limits)) {
+    const x = u.valToPos(ms / 1000, "x", true);
+    ctx.beginPath();
+    ctx.moveTo(x, u.valToPos(from, "y", true));
+    ctx.lineTo(x, u.valToPos(to, "y", true));
     ctx.stroke();
   }
   ctx.setLineDash([]);
@@ -168,6 +218,8 @@ function placeLabels(u: uPlot, box: HTMLElement, spans: readonly LimitLine[]): v
       label.className = `limit-label${l.level === "intervention" ? " grave" : ""}`;
       label.dataset["testid"] = "limit-label";
       label.style.top = `${centres[i]! - LABEL_PX / 2}px`;
+      const begins = u.valToPos(l.from_ms / 1000, "x");
+      if (begins > 0) label.style.left = `${Math.min(begins, u.over.clientWidth * MOST_INDENT) + 6}px`;
       const off = y < 0 ? "↑ " : y > height ? "↓ " : "";
       label.append(`${off}${limitLabel(l)}`);
       if (off) label.append(` (${t("limit_off_scale")})`);
@@ -182,9 +234,26 @@ function placeLabels(u: uPlot, box: HTMLElement, spans: readonly LimitLine[]): v
   );
 }
 
+/** Names of the windows that are wide enough to carry one, at the top of the plot. */
+function placeWindows(u: uPlot, box: HTMLElement, windows: readonly DeviceWindow[]): void {
+  const { left } = u.bbox;
+  const px = devicePixelRatio || 1;
+  for (const w of windows) {
+    const [x0, x1] = held(u, w);
+    if (x1 <= x0) continue;
+    const label = document.createElement("div");
+    label.className = "window-label";
+    label.dataset["testid"] = "window-label";
+    label.style.left = `${(x0 - left) / px + 2}px`;
+    label.textContent = term("wk_", w.kind);
+    box.append(label);
+  }
+}
+
 /** What the chart draws from; replaced when data come, while the chart stays (and with it the pointer and a drag). */
 interface Drawn {
   readings: Readings;
+  windows: readonly DeviceWindow[];
   shaped: Shaped;
   summary: Summary;
   range: [number, number];
@@ -214,7 +283,9 @@ function say(u: uPlot, out: HTMLElement, { readings, shaped, summary: s }: Drawn
   out.replaceChildren(time, value, over, quality);
 }
 
-export function Trend({ readings, allLimits, onZoom, tight = false }: Props) {
+const NONE: readonly DeviceWindow[] = [];
+
+export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = false }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const readout = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
@@ -228,8 +299,8 @@ export function Trend({ readings, allLimits, onZoom, tight = false }: Props) {
   const drawn = useRef<Drawn | null>(null);
   const now = useMemo<Drawn>(() => {
     const bucket_ms = readings.downsampling === "none" ? 0 : ((readings.end_ms - readings.start_ms) * 2) / Math.max(readings.returned, 1);
-    return { readings, shaped: shape(readings.points, bucket_ms), summary: s, range: valueRange(s, readings.limits, allLimits) };
-  }, [readings, allLimits]);
+    return { readings, windows: windows.filter((w) => w.state !== "cancelled" && w.from_ms < readings.end_ms && w.to_ms > readings.start_ms), shaped: shape(readings.points, bucket_ms), summary: s, range: valueRange(s, readings.limits, allLimits) };
+  }, [readings, windows, allLimits]);
   drawn.current = now;
 
   useEffect(() => {
@@ -268,7 +339,11 @@ export function Trend({ readings, allLimits, onZoom, tight = false }: Props) {
         ],
         hooks: {
           ready: [(u) => u.over.append(labels), (u) => say(u, out, get())],
-          draw: [(u) => paint(u, get().readings, get().shaped), (u) => placeLabels(u, labels, get().readings.limits)],
+          draw: [
+            (u) => paint(u, get().readings, get().shaped, get().windows),
+            (u) => placeLabels(u, labels, get().readings.limits),
+            (u) => placeWindows(u, labels, get().windows),
+          ],
           setCursor: [(u) => say(u, out, get())],
           setSelect: [
             (u) => {
@@ -327,6 +402,7 @@ export function Trend({ readings, allLimits, onZoom, tight = false }: Props) {
         data-total={readings.total}
         data-suspect={s.suspect}
         data-failed={s.failed}
+        data-windows={now.windows.length}
         role="img"
         aria-label={t("trend_aria", { name, n: s.n, min: text(s.min), max: text(s.max), last: text(s.last?.[1] ?? null), suspect: s.suspect, failed: s.failed })}
         ref={host}
