@@ -23,6 +23,15 @@ OUT_OF_ORDER = 4  # t ≤ the series' last t
 BAD_READING = 8  # the edge sent ``q``: no value
 GROSS_RANGE = 16  # outside the catalogue's physical range
 CLOCK_FREE = 32  # the server had not confirmed the edge's clock when the pack closed
+SPIKE = 64  # far from the last three values
+RATE = 128  # faster than the channel, or the site, allows
+FLAT = 256  # the same value for longer than is usual
+GAP = 512  # the first after readings that are missing; says nothing of the value
+MODEL_RANGE = 1024  # outside what the instrument's model can measure
+SITE_RANGE = 2048  # outside what the site says is possible there
+MAINTENANCE = 4096  # work on the device at that time
+CALIBRATION = 8192
+SENTINEL = 16384  # the device sent the value it has for "no value"
 
 MISSING_CONDITION = "missing_condition"
 
@@ -86,7 +95,7 @@ class Batch:
     t_ms: NDArray[np.int64]
     v: NDArray[np.float64]  # NaN when missing
     q: NDArray[np.uint8]  # QARTOD
-    flags: NDArray[np.uint8]  # bit mask
+    flags: NDArray[np.uint32]  # bit mask
     received_ms: NDArray[np.int64]
     inbox_pos: NDArray[np.int64]
     pack_index: NDArray[np.int32]  # place in ``packs``

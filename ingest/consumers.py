@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from ingest.decode import ArrivalOrder, Decoder
+from ingest.detect.flags import QualityFlags
+from ingest.detect.thresholds import NoThresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ingest.batch import Batch, TakenPack
     from ingest.decode import SeriesIndex
+    from ingest.detect.thresholds import Thresholds
     from ingest.inbox import Inbox
     from ingest.tally import Tally
 
@@ -44,7 +47,7 @@ class Stage(Protocol):
 
 
 class Handed:
-    """Packs just committed, decoded once for all consumers (not yet flagged for order)."""
+    """Packs just committed, decoded once for all consumers (not yet flagged for order or behaviour)."""
 
     def __init__(self, packs: list[TakenPack], decoder: Decoder) -> None:
         self.packs = packs
@@ -66,6 +69,7 @@ class Consumer:
     ``transient`` are the errors after which the same batch is tried again, unless ``passes`` says that trying cannot
     help; any other ends the thread and is reported by ``failure`` (the process then ends: what is wrong is ours).
     ``relieve`` is told of each error before the next try. One that ``paces`` has ingest take no more than it follows.
+    ``thresholds`` are what is registered for the quality flags.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Consumer:
         after: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
         paces: bool = False,
+        thresholds: Thresholds | None = None,
     ) -> None:
         self.name = name
         self.paces = paces
@@ -97,6 +102,7 @@ class Consumer:
         self._thread = threading.Thread(target=self._run, name=f"consumer-{name}", daemon=True)
         self._decoder = Decoder(index)
         self._order = ArrivalOrder()
+        self._quality = QualityFlags(thresholds or NoThresholds())
         self._tally: Tally | None = None
         self._dropped = threading.Event()  # a commit found the queue full
         self.position = 0
@@ -167,6 +173,7 @@ class Consumer:
 
     def _handle(self, batch: Batch) -> None:
         batch = self._order.flag(batch)
+        batch = self._quality.flag(batch, each_once=self._order.each_once)
         wait_s = RETRY_FIRST_S
         while True:
             try:

@@ -29,6 +29,7 @@ from ingest.batch import (
     MISSING,
     OUT_OF_ORDER,
     PASS,
+    SENTINEL,
     Batch,
     Fault,
     Series,
@@ -47,6 +48,8 @@ AHEAD_MS = 5 * 60_000
 LATE_MS = 10 * 60_000
 TIME_BOUND_MS = 2**47  # year 6429; beyond it a time is no time
 BAD_RANGE = "bad:range"
+BAD_SENTINEL = "bad:sentinel"
+_FAILED = {BAD_RANGE, BAD_SENTINEL}
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CLOCK = {ClockTrust.SYNC.value: 0, ClockTrust.FREE.value: CLOCK_FREE}  # any other word is suspect
 
@@ -80,7 +83,8 @@ class SeriesIndex:
         """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
         with self._lock:
             if len(self._ranges) != len(self._limits):
-                self._ranges = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+                ends = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+                self._ranges = np.ascontiguousarray(ends.T).T  # each end side by side in memory
             return self._ranges
 
     def _new(self, station: str, name: str) -> int:
@@ -116,7 +120,8 @@ class _Columns:
         self.v: list[float] = []
         self.position: list[int] = []
         self.bad: list[int] = []  # rows with ``q``
-        self.failed: list[int] = []  # rows whose ``q`` is a range
+        self.failed: list[int] = []  # rows whose ``q`` is a range or a sentinel
+        self.sentinel: list[int] = []
         self.rows = [0] * packs
         self.clock = [0] * packs
 
@@ -185,8 +190,10 @@ class Decoder:
                 continue
             if record.q is not None:
                 columns.bad.append(len(columns.series))
-                if record.q == BAD_RANGE:
+                if record.q in _FAILED:
                     columns.failed.append(len(columns.series))
+                if record.q == BAD_SENTINEL:
+                    columns.sentinel.append(len(columns.series))
             columns.series.append(series)
             columns.t_ms.append(t_ms)
             columns.v.append(value)
@@ -255,8 +262,9 @@ class Decoder:
         t_ms = np.rint(np.array(columns.t_ms, np.float64)).astype(np.int64)
         v = np.array(columns.v, np.float64)
         pack = np.repeat(np.arange(len(packs), dtype=np.int32), columns.rows)
-        flags = np.array(columns.clock, np.uint8)[pack]
+        flags = np.array(columns.clock, np.uint32)[pack]
         flags[columns.bad] |= BAD_READING
+        flags[columns.sentinel] |= SENTINEL
         failed = np.zeros(len(series), np.bool_)
         failed[columns.failed] = True
         received_ms = np.array([p.received_ms for p in packs], np.int64)[pack]
@@ -283,14 +291,19 @@ class Decoder:
         self,
         series: NDArray[np.int32],
         v: NDArray[np.float64],
-        flags: NDArray[np.uint8],
+        flags: NDArray[np.uint32],
         failed: NDArray[np.bool_],
     ) -> NDArray[np.uint8]:
         """Return QARTOD flags: missing, gross range (QARTOD Test 4), pass; all arrays (n,)."""
-        ranges = self._index.physical_ranges()[series]  # (n, 2)
-        outside = (v < ranges[:, 0]) | (v > ranges[:, 1])
-        flags[outside] |= GROSS_RANGE
-        return np.select([failed | outside, np.isnan(v)], [FAIL, MISSING], PASS).astype(np.uint8)
+        ranges, ids = self._index.physical_ranges(), series.astype(np.intp)
+        outside = (v < ranges[:, 0].take(ids)) | (v > ranges[:, 1].take(ids))
+        q = np.full(len(v), PASS, np.uint8)
+        q[np.isnan(v)] = MISSING
+        if outside.any():
+            flags[outside] |= GROSS_RANGE
+            q[outside] = FAIL
+        q[failed] = FAIL
+        return q
 
 
 class ArrivalOrder:
@@ -301,6 +314,9 @@ class ArrivalOrder:
 
     def __init__(self) -> None:
         self._last_ms = np.zeros(0, np.int64)  # (n_series,)
+        self._place = np.zeros(
+            0, np.intp
+        )  # (n_series,) for one batch: where the series last stands
 
     def flag(self, batch: Batch) -> Batch:
         """Return ``batch`` with ``out_of_order`` set; the batch given is left as it is, others may hold it."""
@@ -309,12 +325,24 @@ class ArrivalOrder:
         if known > len(self._last_ms):
             unseen = np.full(known - len(self._last_ms), np.iinfo(np.int64).min)
             self._last_ms = np.concatenate([self._last_ms, unseen])
+            self._place = np.zeros(known, np.intp)
         flags = batch.flags.copy()
         # A clock that is wrong must not make every later reading look out of order.
         sound = (flags & CLOCK_SUSPECT) == 0
-        trusted_ms = np.where(sound, t_ms, np.iinfo(np.int64).min)
-        flags[t_ms <= previous_maxima(series, trusted_ms, self._last_ms)] |= OUT_OF_ORDER
-        np.maximum.at(self._last_ms, series[sound], t_ms[sound])
+        trusted_ms = t_ms if sound.all() else np.where(sound, t_ms, np.iinfo(np.int64).min)
+        ids = series.astype(np.intp)
+        place = np.arange(len(ids))
+        self._place[ids] = place
+        self.each_once = bool((self._place.take(ids) == place).all())  # as devices are polled
+        if self.each_once:
+            before = self._last_ms.take(ids)
+            self._last_ms[ids] = np.maximum(before, trusted_ms)
+        else:
+            before = previous_maxima(series, trusted_ms, self._last_ms)
+            np.maximum.at(self._last_ms, ids, trusted_ms)
+        behind = t_ms <= before
+        if behind.any():
+            flags[behind] |= OUT_OF_ORDER
         return dataclasses.replace(batch, flags=flags)
 
 

@@ -243,6 +243,7 @@ class IngestService:
             self._keys_due = now + KEYS_EVERY_S
             for station in self._registry.refresh_keys():
                 self.intake.answer_again(station)
+            self._registry.quality.refresh()
         if now >= self._prune_due:
             self._prune_due = now + PRUNE_EVERY_S
             self._prune(now)

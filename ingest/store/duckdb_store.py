@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS series (
     id INTEGER PRIMARY KEY, station VARCHAR NOT NULL, device VARCHAR NOT NULL, indicator VARCHAR NOT NULL
 );
 CREATE TABLE IF NOT EXISTS readings (
-    series_id INTEGER NOT NULL, t_ms BIGINT NOT NULL, v DOUBLE, q UTINYINT NOT NULL, flags UTINYINT NOT NULL,
+    series_id INTEGER NOT NULL, t_ms BIGINT NOT NULL, v DOUBLE, q UTINYINT NOT NULL, flags UINTEGER NOT NULL,
     received_ms BIGINT NOT NULL, inbox_pos BIGINT NOT NULL, dup INTEGER NOT NULL
 );
 """  # noqa: S608 - a constant
@@ -67,6 +67,7 @@ class DuckDBStore:
             raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
         try:
             self._run(_SCHEMA)
+            self._widen_flags()
             [(version, cursor)] = self._run("SELECT schema_version, inbox_pos FROM meta")
         except duckdb.Error as exc:
             self._db.close()
@@ -78,6 +79,15 @@ class DuckDBStore:
             )
         self._cursor = int(cursor)
         self._load_latest()
+
+    def _widen_flags(self) -> None:
+        """Make room for the bits of today in a file whose flags were eight."""
+        [(held,)] = self._run(
+            "SELECT data_type FROM information_schema.columns"
+            " WHERE table_name = 'readings' AND column_name = 'flags'"
+        )
+        if held != "UINTEGER":
+            self._run("ALTER TABLE readings ALTER flags TYPE UINTEGER")
 
     def _load_latest(self) -> None:
         rows = self._run("SELECT station, device, indicator FROM series ORDER BY id")

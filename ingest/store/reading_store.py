@@ -19,7 +19,7 @@ class Points:
     t_ms: NDArray[np.int64]
     v: NDArray[np.float64]  # NaN when missing
     q: NDArray[np.uint8]
-    flags: NDArray[np.uint8]
+    flags: NDArray[np.uint32]
     received_ms: NDArray[np.int64]
     inbox_pos: NDArray[np.int64]
     dup: NDArray[np.int32]

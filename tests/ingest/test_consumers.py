@@ -10,9 +10,10 @@ import zstandard
 from structlog.testing import capture_logs
 
 from ingest import consumers
-from ingest.batch import OUT_OF_ORDER, Fault
+from ingest.batch import OUT_OF_ORDER, SITE_RANGE, Fault
 from ingest.consumers import Consumer, Handed
 from ingest.decode import Decoder, SeriesIndex
+from ingest.detect.thresholds import NoThresholds, SeriesLimits
 from ingest.inbox import Inbox
 from ingest.intake import Staged, Taken
 from tests.conftest import until
@@ -266,3 +267,19 @@ def test_room_is_made_before_the_next_try(log, monkeypatch):
         consumer.offer(log.take())
         until(lambda: everything(stage, 1))
     assert [type(error) for error in relieved] == [HiccupError, HiccupError]
+
+
+def test_each_consumer_flags_behaviour_by_what_is_registered(log):
+    class Registered(NoThresholds):
+        version = 1
+
+        def quality_limits(self, series):  # noqa: ARG002
+            return SeriesLimits(site_max=5.0)
+
+    stages = Stage(), Stage()
+    limited, free = log.consumer(stages[0], thresholds=Registered()), log.consumer(stages[1])
+    handed = log.take()
+    for consumer in (limited, free):
+        consumer.offer(handed)
+    until(lambda: stages[0].at == stages[1].at == 1)
+    assert [stage.flags[1] & SITE_RANGE for stage in stages] == [SITE_RANGE, 0]

@@ -24,6 +24,7 @@ from ingest.batch import (
     MISSING,
     OUT_OF_ORDER,
     PASS,
+    SENTINEL,
     Series,
     TakenPack,
 )
@@ -87,7 +88,7 @@ def test_the_body_that_the_design_prints():
         np.int64,
         np.float64,
         np.uint8,
-        np.uint8,
+        np.uint32,
     ]
 
 
@@ -347,7 +348,7 @@ def test_clock_trust_has_no_other_words():
         (reading(12.01), FAIL, GROSS_RANGE),
         ({"n": "a/soil_ph", "t": NOW / 1000, "q": "bad:nan"}, MISSING, BAD_READING),
         ({"n": "a/soil_ph", "t": NOW / 1000, "q": "bad:range"}, FAIL, BAD_READING),
-        (reading(6.0, q="bad:sentinel"), MISSING, BAD_READING),
+        (reading(6.0, q="bad:sentinel"), FAIL, BAD_READING | SENTINEL),
     ],
 )
 def test_quality_of_a_value(record, q, flags):

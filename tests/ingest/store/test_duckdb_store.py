@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from ingest.batch import LATE, SENTINEL
 from ingest.store.duckdb_store import DuckDBStore
 from tests.ingest.store.test_reading_store_contract import ALL, NOW, A, C, Feed
 
@@ -95,3 +97,24 @@ def test_a_copy_is_one_state_though_appending_goes_on(store, tmp_path):
     copy.close()
     assert not list(tmp_path.glob("copy*.wal"))
     store.append(feed.batch(rows(10**7, 1)))
+
+
+def test_a_file_whose_flags_were_eight_bits_is_widened_and_keeps_what_it_holds(tmp_path):
+    path = tmp_path / "old.duckdb"
+    feed = Feed()
+    store = DuckDBStore(path)
+    store.append(feed.batch([(A, NOW, 6.5)], flags=[LATE]))
+    store.close()
+    with duckdb.connect(path) as db:
+        db.execute("ALTER TABLE readings ALTER flags TYPE UTINYINT")
+    store = DuckDBStore(path)
+    store.append(feed.batch([(A, NOW + 1, 6.6)], flags=[SENTINEL]))
+    points = store.query(A, **ALL)
+    store.close()
+    assert points.flags.tolist() == [LATE, SENTINEL]
+    assert points.flags.dtype == np.uint32
+    with duckdb.connect(path) as db:
+        types = {
+            name: kind for _, name, kind, *_ in db.execute("PRAGMA table_info(readings)").fetchall()
+        }
+    assert types["flags"] == "UINTEGER"

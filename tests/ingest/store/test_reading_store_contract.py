@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.batch import FAIL, LATE, MISSING, PASS, SUSPECT, Batch, Series, TakenPack
+from ingest.batch import FAIL, LATE, MISSING, PASS, SENTINEL, SUSPECT, Batch, Series, TakenPack
 from ingest.store.downsample import keep_extremes
 from ingest.store.duckdb_store import DuckDBStore, StoreError
 from ingest.store.reading_store import Latest
@@ -85,7 +85,7 @@ class Feed:
             t_ms=np.array([t for _, t, _ in rows], np.int64),
             v=v,
             q=np.array(quality, np.uint8),
-            flags=np.zeros(n, np.uint8) if flags is None else np.array(flags, np.uint8),
+            flags=np.zeros(n, np.uint32) if flags is None else np.array(flags, np.uint32),
             received_ms=np.array([p.received_ms for p in taken], np.int64)[pack_index],
             inbox_pos=pos[pack_index],
             pack_index=pack_index,
@@ -116,14 +116,16 @@ def test_an_empty_store_has_nothing(store):
 
 def test_every_column_comes_back(store, feed):
     store.append(
-        feed.batch([(A, NOW, 6.5), (A, NOW + 1, math.nan)], q=[SUSPECT, MISSING], flags=[LATE, 8])
+        feed.batch(
+            [(A, NOW, 6.5), (A, NOW + 1, math.nan)], q=[SUSPECT, MISSING], flags=[LATE, SENTINEL]
+        )
     )
     points = store.query(A, **ALL)
     assert points.t_ms.tolist() == [NOW, NOW + 1]
     assert points.v[0] == 6.5
     assert math.isnan(points.v[1])
     assert points.q.tolist() == [SUSPECT, MISSING]
-    assert points.flags.tolist() == [LATE, 8]
+    assert points.flags.tolist() == [LATE, SENTINEL]
     assert points.received_ms.tolist() == [NOW + 1] * 2
     assert points.inbox_pos.tolist() == [1, 1]
     assert points.dup.tolist() == [0, 0]

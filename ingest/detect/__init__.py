@@ -1,0 +1,1 @@
+"""Quality flags of readings (QARTOD); read ``flags.py`` first. Offers ``flags`` and ``thresholds``."""
