@@ -11,8 +11,6 @@ from ingest.batch import Series
 from ingest.judge.batches import ReadingJudge
 from ingest.judge.companions import Companions
 from ingest.judge.inserts import insert_new, insert_new_keys
-from ingest.judge.limit_tables import COMPANIONS
-from ingest.judge.limits import PH
 from ingest.judge.records import RecordJudge
 from ingest.judge.series import SeriesTable
 from ingest.judge.spans import spans
@@ -43,7 +41,7 @@ class Judge:
         self._registry = registry
         self._operational = operational
         self._sink = sink
-        self._companions = Companions(COMPANIONS[PH])
+        self._companions = Companions()
         self._table = SeriesTable(catalogue, registry)
         self._readings = ReadingJudge(self._table, self._companions)
         self._records = RecordJudge(catalogue, registry)

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivers import indicators
 from ingest.judge import conditions
-from ingest.judge.companions import VALIDITY_MS
+from ingest.judge.companions import SOIL_PH, VALIDITY_MS
 from ingest.judge.limits import FOREVER_MS, PH, edge, select
 
 if TYPE_CHECKING:
@@ -25,13 +25,20 @@ if TYPE_CHECKING:
     from ingest.judge.limits import Limit
     from ingest.registry.context import PlotContext
 
+_HOUR_MS = 3_600_000
+_AVERAGING_ZH = {"weekly mean": "周平均"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSpan:
-    """One limit that held in ``from_ms`` ≤ t < ``to_ms``; ``limit`` is in the indicator's catalogue unit."""
+    """One limit that held in ``from_ms`` ≤ t < ``to_ms``; ``limit`` is in the indicator's catalogue unit.
+
+    ``note`` says in ``中文 | English`` what else the limit asks for, blank when the value alone decides.
+    """
 
     standard: str
     clause: str
+    clause_en: str
     level: str
     comparator: str
     limit: float
@@ -40,6 +47,7 @@ class LimitSpan:
     conditions: dict[str, str | float | None]
     from_ms: int
     to_ms: int
+    note: str = ""
 
 
 def spans(
@@ -59,7 +67,7 @@ def spans(
     rows = [row for rule in rules for row in rule]
     starts, ph = np.array([start_ms], np.int64), np.array([known.known.get(PH, math.nan)], float)
     if plot is not None and plot.plot_id and any(row.band is not None for row in rows):
-        times, values = companions.series(connection, plot.plot_id, start_ms, end_ms)
+        times, values = companions.series(connection, plot.plot_id, SOIL_PH, start_ms, end_ms)
         starts, ph = _ph_steps(times, values, float(ph[0]), start_ms, end_ms)
     edges = sorted({b for row in rows if row.band for b in (row.band.low, row.band.high) if b})
     band = np.where(np.isnan(ph), -1, np.searchsorted(np.array([edge(b) for b in edges]), ph))
@@ -131,6 +139,7 @@ def _span(
     return LimitSpan(
         standard=row.standard,
         clause=row.clause,
+        clause_en=row.clause_en,
         level=row.level,
         comparator=row.comparator.value,
         limit=row.threshold,
@@ -139,4 +148,24 @@ def _span(
         conditions=picked,
         from_ms=start_ms,
         to_ms=end_ms,
+        note=note(row),
     )
+
+
+def note(row: Limit) -> str:
+    """Return what ``row`` asks for beside its limit as ``中文 | English``, blank for nothing."""
+    zh: list[str] = []
+    en: list[str] = []
+    if row.duration is not None:
+        window, least = row.duration.window_ms / _HOUR_MS, row.duration.least_ms / _HOUR_MS
+        side_zh, side = ("高于", "above") if row.comparator.from_below else ("低于", "below")
+        zh.append(f"连续 {window:g} h 中至少 {least:g} h {side_zh}此值")
+        en.append(f"{side} this for at least {least:g} h of any {window:g} h")
+    if row.unless is not None:
+        other = indicators.lookup(row.unless.indicator)
+        zh.append(f"或{other.zh} ≥ {row.unless.minimum:g} {other.unit}")
+        en.append(f"or {other.en} ≥ {row.unless.minimum:g} {other.unit}")
+    if row.averaging:
+        zh.append(_AVERAGING_ZH.get(row.averaging, row.averaging))
+        en.append(row.averaging)
+    return f"{'；'.join(zh)} | {'; '.join(en)}" if en else ""

@@ -13,8 +13,10 @@ from msgspec.structs import replace as replace_record
 from drivers.records import Qualifier, ResultKind, ScreenResult, TestRecord
 from ingest import tables
 from ingest.batch import (
+    CALIBRATION,
     CLOCK_SUSPECT,
     LATE,
+    MAINTENANCE,
     OUT_OF_ORDER,
     Batch,
     Fault,
@@ -119,7 +121,7 @@ class Feed:
             t_ms=np.array(columns["t_ms"], np.int64),
             v=np.array(columns["v"], np.float64),
             q=np.array(columns["q"], np.uint8),
-            flags=np.array(columns["flags"], np.uint8),
+            flags=np.array(columns["flags"], np.uint32),
             received_ms=np.full(len(rows), NOW, np.int64),
             inbox_pos=start + 1 + pack_index.astype(np.int64),
             pack_index=pack_index,
@@ -233,14 +235,17 @@ def test_two_levels_of_one_value_are_two_findings(judge, sink):
     ]
 
 
-def test_failed_and_missing_readings_raise_nothing(judge, operational, sink):
+def test_failed_missing_and_calibrating_readings_raise_and_clear_nothing(judge, operational, sink):
     sink.open = {Series("hl-001", "water1", "water_ph")}
     judge.handle(
         Feed().batch(
             ("soil1", "soil_cd", NOW, 9.0, 4),
             ("soil1", "soil_cd", NOW, math.nan),
             ("soil1", "soil_cd", NOW, 9.0, 9),
+            ("soil1", "soil_cd", NOW, 9.0, 2, MAINTENANCE),
+            ("soil1", "soil_cd", NOW, 9.0, 2, CALIBRATION | LATE),
             ("water1", "water_ph", NOW, 7.0, 4),
+            ("water1", "water_ph", NOW, 7.0, 2, CALIBRATION),
         )
     )
     assert sink.calls == []
@@ -475,16 +480,16 @@ def test_an_id_of_another_station_is_quarantined(judge, operational):
 @pytest.mark.parametrize(
     ("tested_at", "flags"),
     [
-        ("not a time", ["limit_unverified", "clock_suspect"]),
-        ("2026-05-01T09:51:39+08:00", ["limit_unverified"]),
-        ("2026-05-01T10:00:00+08:00", ["limit_unverified", "clock_suspect"]),
+        ("not a time", ["clock_suspect"]),
+        ("2026-05-01T09:51:39+08:00", []),
+        ("2026-05-01T10:00:00+08:00", ["clock_suspect"]),
         ("2011-01-01T00:00:00+08:00", ["late"]),
     ],
 )
 def test_doubtful_times_are_kept_and_flagged(judge, operational, tested_at, flags):
     judge.handle(Feed().batch(tests=[a_test(tested_at=tested_at)]))
     (row,) = rows(operational, tables.tests)
-    assert row["flags"] == flags
+    assert [flag for flag in row["flags"] if flag in {"late", "clock_suspect"}] == flags
 
 
 def test_hostile_texts_and_numbers_are_stored(judge, operational):
@@ -594,6 +599,37 @@ def test_an_empty_batch_and_one_without_records_move_only_the_cursor(judge, sink
     judge.handle(feed.batch())
     assert judge.cursor() == 2
     assert sink.calls == []
+
+
+def test_ammonia_of_a_pond_is_computed_and_cited(operational, sink):
+    pond = PlotContext(plot_id="pond", water_use="fishery")
+    registry = Registry(plots={("hl-001", "buoy"): pond, ("hl-001", "lab"): pond})
+    judge = Judge(standard_catalogue(), registry, operational, sink)
+    feed = Feed()
+    judge.handle(
+        feed.batch(
+            ("buoy", "water_ph", NOW - HOUR + 1, 8.0), ("buoy", "water_temperature", NOW, 25.0)
+        )
+    )
+    judge.handle(feed.batch(("lab", "water_ammonia_n", NOW, 0.4), ("lab", "water_ec", NOW, 1.0)))
+    (finding,) = sink.findings
+    (row,) = rows(operational, tables.findings)
+    assert (row["indicator"], row["rule_id"]) == (
+        "water_ammonia_unionised",
+        "gb11607:unionized_ammonia",
+    )
+    assert (row["value"], row["unit"]) == (pytest.approx(0.0215, rel=0.01), "mg/L")
+    assert row["citation"]["conditions"] == {
+        "water_use": "fishery",
+        "computed_from": "water_ammonia_n, water_ph, water_temperature",
+        "water_ammonia_n": 0.4,
+        "water_ph": 8.0,
+        "water_temperature": 25.0,
+    }
+    assert finding.flags == ("limit_unverified",)
+    # An hour after the pH nothing can be computed any more.
+    judge.handle(feed.batch(("lab", "water_ammonia_n", NOW + 1, 0.4)))
+    assert len(sink.findings) == 1
 
 
 def test_batch_size_does_not_matter(tmp_path, registry):
