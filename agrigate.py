@@ -1,4 +1,4 @@
-"""The command line: ``agrigate edge``, ``serve``, ``demo``, ``judge``, ``station``."""
+"""The command line: ``agrigate edge``, ``serve``, ``demo``, ``judge``, ``station`` and others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ class Commands(click.Group):
         "edge": "gateway.cli:edge",
         "inbox": "dashboards.data_cli:inbox",
         "judge": "ingest.cli:judge",
+        "rejudge": "dashboards.rejudge_cli:rejudge",
         "restore": "dashboards.data_cli:restore",
         "serve": "dashboards.cli:serve",
+        "standards": "ingest.standards_cli:standards",
         "station": "dashboards.station_cli:station",
     }
     SAYS: ClassVar[dict[str, str]] = {
@@ -32,8 +34,10 @@ class Commands(click.Group):
         "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
         "inbox": "Check every pack in the inbox, or make its file small again.",
         "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
+        "rejudge": "Judge a past period again and compare with what is stored; changes nothing.",
         "restore": "Check a backup and put it into a server's data directory.",
         "serve": "Run the server: ingest, judge, store, alerts, pages.",
+        "standards": "List, search, check and compare the limit catalogue.",
         "station": "Enrol stations, decide about their gateways' keys: asks a running server.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
@@ -44,8 +48,10 @@ class Commands(click.Group):
         "edge": "edge",
         "inbox": "server",
         "judge": "server",
+        "rejudge": "server",
         "restore": "server",
         "serve": "server",
+        "standards": "server",
         "station": "server",
     }
 

@@ -330,15 +330,8 @@ class Inbox:
 
     def read_after(self, pos: int, limit: int) -> list[TakenPack]:
         """Return up to ``limit`` packs behind ``pos``, in order."""
-        rows = self._query(
-            "SELECT pos, station, epoch, seq, received_ms, body, digest FROM packs WHERE pos > ?"
-            " ORDER BY pos LIMIT ?",
-            (pos, limit),
-        )
-        return [
-            TakenPack(pos, station, epoch, seq, received_ms, *_checked(stored, digest))
-            for pos, station, epoch, seq, received_ms, stored, digest in rows
-        ]
+        with self._reader_lock:
+            return packs_after(self._reader, pos, limit)
 
     def pack(self, station: str, epoch: str, seq: int) -> StoredPack | None:
         """Return one pack with its header as it was sent, or None when it is not (or no longer) here.
@@ -480,6 +473,19 @@ def compact(path: Path) -> tuple[int, int]:
     except sqlite3.DatabaseError as exc:
         raise InboxError(f"{path}: {exc}") from exc
     return before, path.stat().st_size
+
+
+def packs_after(db: sqlite3.Connection, pos: int, limit: int) -> list[TakenPack]:
+    """Return up to ``limit`` packs of the inbox ``db`` behind ``pos``, in order."""
+    rows = db.execute(
+        "SELECT pos, station, epoch, seq, received_ms, body, digest FROM packs WHERE pos > ?"
+        " ORDER BY pos LIMIT ?",
+        (pos, limit),
+    ).fetchall()
+    return [
+        TakenPack(pos, station, epoch, seq, received_ms, *_checked(stored, digest))
+        for pos, station, epoch, seq, received_ms, stored, digest in rows
+    ]
 
 
 def read_only(path: Path) -> sqlite3.Connection:

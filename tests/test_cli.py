@@ -162,7 +162,7 @@ def test_help_names_every_command_and_imports_none_of_them():
         [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("[]\n")
-    for name in ("demo", "edge", "judge", "serve", "station"):
+    for name in ("demo", "edge", "judge", "rejudge", "serve", "standards", "station"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -214,4 +214,47 @@ def test_a_key_file_that_is_not_there_is_named(tmp_path):
     file = tmp_path / "none"
     done = CliRunner().invoke(agrigate.main, ["station", "--key-file", str(file), "approve", "x"])
     assert done.exit_code == 1
+    assert str(file) in done.stderr
+
+
+def test_a_countys_own_tables_are_judged_by(tmp_path):
+    columns = (
+        "site_standard,clause_zh,clause_en,level,indicator,conditions,plot,comparator,limit,unit,averaging,"
+        "effective_from,effective_to,approved_by,note,source,confidence"
+    )
+    row = "HL-01,内控,in-house,screening,soil_cd,,,>,0.1,mg/kg,,2026-01-01,,,,county,confirmed"
+    (tmp_path / "site_limits.csv").write_text(f"{columns}\n{row}\n", encoding="utf-8")
+    line = cadmium(0.2, ph=6.0).encode()
+    done = CliRunner().invoke(agrigate.main, ["judge", "--standards", str(tmp_path)], input=line)
+    assert done.exit_code == 0, done.output
+    reply = json.loads(done.stdout)
+    assert reply["verdict"] == "exceed"
+    assert [f["standard"] for f in reply["findings"] if f["exceeded"]] == ["HL-01"]
+    (tmp_path / "site_limits.csv").write_text(f"{columns}\n{row}\n{row}\n", encoding="utf-8")
+    done = CliRunner().invoke(agrigate.main, ["judge", "--standards", str(tmp_path)], input=line)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "site_limits.csv:3: repeats line 2\n"
+
+
+# ---- standards, rejudge
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "镉"], ["check"], ["diff", "shipped", "shipped"]]
+)
+def test_standards_answer_without_a_server(words):
+    done = CliRunner().invoke(agrigate.main, ["standards", *words])
+    assert done.exit_code == 0, done.output
+    assert done.stdout
+    assert "Traceback" not in done.output
+
+
+def test_rejudge_without_a_period_or_a_configuration_is_a_usage_error(tmp_path):
+    done = CliRunner().invoke(agrigate.main, ["rejudge"])
+    assert done.exit_code == 2
+    assert "--from" in done.stderr
+    file = tmp_path / "none.toml"
+    period = ["--from", "2026-05-01", "--to", "2026-05-02"]
+    done = CliRunner().invoke(agrigate.main, ["rejudge", "-c", str(file), *period])
+    assert done.exit_code == 2
     assert str(file) in done.stderr
