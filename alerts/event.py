@@ -56,6 +56,7 @@ class Cited(msgspec.Struct, frozen=True):
     standard_no: str | None
     title: str | None
     clause: str | None
+    clause_en: str | None
     level: str | None
     conditions: dict[str, str | float | None]
     verified: bool | None

@@ -156,6 +156,7 @@ def _citation(alert: Alert) -> dict[str, object]:
         "standard_no": citation.get("standard"),
         "title": citation.get("title_zh"),
         "clause": citation.get("clause"),
+        "clause_en": citation.get("clause_en") or None,
         "level": citation.get("level"),
         "conditions": citation.get("conditions", {}),
         "verified": citation.get("verified"),

@@ -71,23 +71,6 @@ class Standards:
             for folded, substance in self.catalogue.names.substances.items()
         }
 
-    @functools.cached_property
-    def _clauses(self) -> dict[tuple[str, str], str]:
-        found = {
-            (entry.standard, entry.table_clause): ", ".join(
-                filter(None, (as_words(entry.subject_en), entry.product_en))
-            )
-            for entry in self.entries
-        }
-        found.update(
-            ((limit.standard, limit.clause), limit.clause_en) for limit in self.catalogue.limits()
-        )
-        return found
-
-    def clause_en(self, standard: object, clause: object) -> str:
-        """Return a clause of a citation in English, blank when the catalogue does not have it."""
-        return self._clauses.get((str(standard), str(clause)), "")
-
     def english(self, text: str) -> str:
         """Return an English name of a table as words with a capital."""
         return as_words(text)

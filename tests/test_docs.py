@@ -33,6 +33,7 @@ from ingest.batch import TakenPack
 from ingest.decode import Decoder, SeriesIndex
 from ingest.intake import Outcome
 from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.entries import entries as entries_of
 from ingest.judge.lines import judge_lines
 from ingest.registry import files
 from tests.certificates import Authority
@@ -172,7 +173,8 @@ def test_every_command_of_ours_exists() -> None:
             word
             for word in words
             if re.fullmatch(
-                "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace",
+                "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
+                "|standards|show|check|diff|rejudge",
                 word,
             )
         ]
@@ -252,6 +254,7 @@ def explained(sample: str, name: str) -> bool:
                 "broker": server_config.BrokerTable,
                 "deploy": server_config.DeployTable,
                 "registry": server_config.RegistryTable,
+                "judge": server_config.JudgeTable,
                 "inbox": server_config.InboxTable,
                 "webhook": WebhookTable,
             },
@@ -265,6 +268,7 @@ def explained(sample: str, name: str) -> bool:
                 "plot": files.Plot,
                 "station": files.Station,
                 "device": files.Device,
+                "quality_limit": files.QualityLimit,
             },
         ),
     ],
@@ -464,7 +468,7 @@ def test_the_example_body_has_the_shape_of_a_body() -> None:
             "title_zh": data["citation"]["title"],
             **{
                 k: data["citation"][k]
-                for k in ("clause", "level", "conditions", "verified", "limit_version")
+                for k in ("clause", "clause_en", "level", "conditions", "verified", "limit_version")
             },
             "limit": 5.5,
             "unit": "[pH]",
@@ -525,22 +529,36 @@ def test_every_event_and_delay_is_named() -> None:
 
 def test_the_rows_counted_are_the_rows_there() -> None:
     known = standard_catalogue()
-    limits = list(known.limits())
-    bans = [ban for rows in known.bans.values() for ban in rows]
-    counts = [
-        [row for row in limits if row.standard == "GB 15618-2018"],
-        [row for row in limits if row.standard == "GB 5084-2021"],
-        list(known.cut_offs),
-        bans,
-    ]
-    said = re.findall(r"\| (\d+) \| (\d+) \|$", text_of("docs/judging.md"), re.MULTILINE)
-    assert [(int(a), int(b)) for a, b in said] == [
-        (len(rows), sum(not row.verified for row in rows)) for rows in counts
-    ]
-    assert sum(map(len, counts[:2])) == len(limits)
+    said = {
+        standard: (int(rows), int(unverified))
+        for standard, rows, unverified in re.findall(
+            r"^\| ([^|]+) \|[^|]+\| (\d+) \| (\d+) \|$", text_of("docs/judging.md"), re.MULTILINE
+        )
+    }
+    rows = {(row.standard, row.place): row.verified for row in known.limits()}
+    for standard in {standard for standard, _ in rows}:
+        verified = [rows[of] for of in rows if of[0] == standard]
+        assert said[standard] == (len(verified), verified.count(False)), standard
+    rows_all = entries_of(known)
+    for name, some in (
+        ("GB/T 5009.199-2003, NY/T 448-2001", [r for r in rows_all if r.level == "cut_off"]),
+        (
+            "the other rows of rapid_tests.csv",
+            [r for r in rows_all if "rapid_tests" in r.place and r.level != "cut_off"],
+        ),
+        ("notices of the agriculture ministry", [r for r in rows_all if r.medium == "notice"]),
+        ("GB 2763-2026", [r for r in rows_all if "2763_2026" in r.place]),
+        ("GB 2763-2021, GB 2763.1-2022", [r for r in rows_all if "2763_2021" in r.place]),
+        ("GB 31650-2019, GB 31650.1-2022", [r for r in rows_all if "gb31650" in r.place]),
+    ):
+        assert said[name] == (len(some), sum(not row.verified for row in some)), name
+    counted = (f"{len(rows_all):,}", str(sum(not row.verified for row in rows_all)))
     for readme in READMES:
-        numbers = re.search(r"71\D{1,40}68", readme.read_text("utf-8"))
+        numbers = re.search(
+            r"([\d,]{5,}) (?:rows|行)\D+([0-9]+) ?(?:are|行)", readme.read_text("utf-8")
+        )
         assert numbers is not None
+        assert numbers.groups() == counted
 
 
 # ---------------------------------------------------------------- services and broker

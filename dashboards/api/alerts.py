@@ -121,7 +121,7 @@ def alert(alert_id: AlertId, sources: SourcesOf) -> AlertDetail:
             transitions=[TransitionRow(**transition) for transition in transitions],
             evidence=_evidence(sources, connection, row),
             findings=[
-                FindingRow(**{**finding, "citation": _citation(finding["citation"], sources)})
+                FindingRow(**{**finding, "citation": Citation.model_validate(finding["citation"])})
                 for finding in found
             ],
         )
@@ -265,7 +265,7 @@ def _alert_row(row: RowMapping, sources: Sources) -> AlertRow:
         product_name_en=sources.products(row["product_name"]),
         indicator_zh=zh,
         indicator_en=en,
-        citation=_citation(row["citation"], sources),
+        citation=Citation.model_validate(row["citation"]),
     )
 
 
@@ -293,9 +293,3 @@ def _evidence(sources: Sources, connection: Connection, row: RowMapping) -> Evid
             body=stored.body.decode("utf-8", "replace"),
         ),
     )
-
-
-def _citation(frozen: Mapping[str, object], sources: Sources) -> Citation:
-    """Return a citation as it was frozen, with its clause in English."""
-    said = sources.standards.clause_en(frozen.get("standard"), frozen.get("clause"))
-    return Citation.model_validate({"clause_en": said or None, **frozen})

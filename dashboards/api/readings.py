@@ -1,6 +1,6 @@
 """One series between two times, with the limits that held."""
 
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +16,6 @@ from dashboards.names import indicator_name
 from dashboards.sources import Sources
 from ingest import batch
 from ingest.batch import Series
-from ingest.judge.spans import LimitSpan
 from ingest.store.reading_store import Points
 from ingest.tables import stations
 
@@ -90,7 +89,7 @@ def readings(
         downsampling="none" if len(points.t_ms) == points.total else "min_max",
         points=_rows(points),
         flag_bits=FLAG_BITS,
-        limits=[_limit(span, sources) for span in sources.limits(series, start_ms, end_ms)],
+        limits=[LimitRow(**asdict(span)) for span in sources.limits(series, start_ms, end_ms)],
     )
 
 
@@ -110,13 +109,6 @@ def _rows(points: Points) -> list[Point]:
     values[~np.isfinite(points.v)] = None
     columns = (points.t_ms, values, points.q, points.flags)
     return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def _limit(span: LimitSpan, sources: Sources) -> LimitRow:
-    return LimitRow(
-        **{field.name: getattr(span, field.name) for field in fields(span)},
-        clause_en=sources.standards.clause_en(span.standard, span.clause),
-    )
 
 
 def _check_known(sources: Sources, series: Series) -> None:

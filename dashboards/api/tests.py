@@ -105,7 +105,7 @@ def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> T
     sent: Mapping[str, object] = row["record"]
     return TestRow(
         **{column.name: row[column.name] for column in _COLUMNS if column is not tests.c.findings},
-        findings=[_finding(found, sources) for found in row["findings"]],
+        findings=row["findings"],
         station_name=row["station_name"] or row["station"],
         station_name_en=row["station_name_en"] or "",
         device_name=row["device_name"] or "",
@@ -139,12 +139,6 @@ def _components(sent: object, sources: Sources) -> list[ComponentRow]:
             )
         )
     return rows
-
-
-def _finding(found: Mapping[str, object], sources: Sources) -> dict[str, object]:
-    """Return a citation with its clause in English."""
-    said = sources.standards.clause_en(found.get("standard"), found.get("clause"))
-    return {**found, "clause_en": said} if said else dict(found)
 
 
 def _decimal(sent: object) -> str | None:

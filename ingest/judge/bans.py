@@ -72,6 +72,7 @@ def ban_citation(case: OpenRecord, ban: Ban, *, detected: bool) -> Citation:
         standard=row.notice,
         title_zh=row.notice_zh,
         clause=f"{row.substance_zh} {row.scope_zh}",
+        clause_en=f"{row.substance}: {row.scope}",
         level=row.status,
         comparator="detected",
         limit=None,

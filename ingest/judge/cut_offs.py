@@ -36,6 +36,7 @@ class CutOff:
     standard: str
     title_zh: str
     clause: str
+    clause_en: str
     limit: Decimal
     unit: str
     from_ms: int
@@ -80,6 +81,7 @@ def load_cut_offs(rows: Sequence[Row], editions: Mapping[str, Edition]) -> list[
                     standard=edition.standard,
                     title_zh=edition.title_zh,
                     clause=f"{row['analyte_zh']} 抑制率≥{limit}%",
+                    clause_en=f"{row['analyte']}: inhibition ≥ {limit} %",
                     limit=limit,
                     unit="%",
                     from_ms=edition.from_ms,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Citation(msgspec.Struct, frozen=True, kw_only=True):
     """One limit compared with one value, as stored and as replied by ``agrigate judge``.
 
-    ``level`` is ``screening``, ``intervention``, ``basic``, ``optional``, ``cut_off``, ``screen`` or ``banned``;
+    ``level`` is, of a test, ``cut_off``, ``screen``, ``banned``, ``restricted``, ``residue``, ``emrl``,
+    ``zero_tolerance`` or ``decision``, of a reading ``screening``, ``intervention``, ``basic``, ``optional`` …;
     ``comparator`` what breaks the limit: ``>``, ``<``, ``>=`` or ``detected`` (then ``limit`` is None).
     ``ratio`` is value / limit. ``conditions`` picked the row; one that is not known is None. ``verified`` False
     means 待核.
@@ -30,6 +31,7 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
     standard: str
     title_zh: str
     clause: str
+    clause_en: str = ""
     level: str
     comparator: str
     limit: float | None

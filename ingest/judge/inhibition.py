@@ -96,7 +96,9 @@ def judge_inhibition(case: OpenRecord) -> Judgement:
             f"检测依据“{unknown[:40]}”没有抑制率判定值，已知：{known}",
             f"method standard {unknown[:40]!r} has no cut-off here, known: {known}",
         )
-    if not cut_offs or UNMAPPED_SUBSTANCE in case.open or UNMAPPED_METHOD in case.open:
+    # The cut-off comes from the method standard: with it a positive stands whatever the method is called.
+    method_is_open = UNMAPPED_METHOD in case.open and not case.record.method_standard.strip()
+    if not cut_offs or UNMAPPED_SUBSTANCE in case.open or method_is_open:
         if not cut_offs:
             case.reasons.add("采样时没有有效的判定值", "no cut-off was in force then")
         return case.done(Verdict.UNDETERMINED)
@@ -186,6 +188,7 @@ def _citation(case: OpenRecord, cut_off: CutOff, value: Decimal, *, exceeded: bo
         standard=cut_off.standard,
         title_zh=cut_off.title_zh,
         clause=cut_off.clause,
+        clause_en=cut_off.clause_en,
         level="cut_off",
         comparator=">=",
         limit=float(cut_off.limit),

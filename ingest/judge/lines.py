@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ingest.judge.catalogue import Catalogue
 
 _BOM = b"\xef\xbb\xbf"
+_WINDOW = "do_window"
 _NULL = msgspec.Raw(b"null")
 
 
@@ -33,13 +34,16 @@ class _Head(msgspec.Struct):
 
 
 class ReadingLine(msgspec.Struct):
-    """One reading to judge; ``at`` is an RFC 3339 time or date, a blank ``unit`` the catalogue's."""
+    """One reading to judge; ``at`` is an RFC 3339 time or date, a blank ``unit`` the catalogue's.
+
+    ``context.do_window`` may hold the readings of the 24 h before as ``[time, value]``, in the unit of the line.
+    """
 
     indicator: str
     value: float
     unit: str = ""
     at: str = ""
-    context: dict[str, str | float | bool | None] = {}
+    context: dict[str, str | float | bool | list[tuple[str, float]] | None] = {}
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -130,10 +134,7 @@ def _judge_reading(catalogue: Catalogue, line: ReadingLine) -> Judgement:
     except units.UnitError as exc:
         zh = f"单位“{line.unit[:24]}”无法识别或不适用"
         return Judgement(Verdict.UNDETERMINED, reason=f"{zh} | {exc}", flags=("unit_unknown",))
-    value = line.value
-    if not conversion.is_identity:
-        # The digits that were written, not their double: ug/L × 0.001 must not blur a value at its limit.
-        value = float(conversion.apply(Fraction(Decimal(repr(value)))))
+    value = _converted(line.value, conversion)
     low, high = indicator.physical_min, indicator.physical_max
     if (low is not None and value < low) or (high is not None and value > high):
         return Judgement(
@@ -142,7 +143,27 @@ def _judge_reading(catalogue: Catalogue, line: ReadingLine) -> Judgement:
             f" | the value is outside the physical range {low} … {high} {indicator.unit}",
             flags=("out_of_range",),
         )
-    return judge_reading(catalogue, indicator.code, value, conditions.check(line.context), at_ms)
+    context: dict[str, str | float | bool | None] = {}
+    window: list[tuple[int, float]] = []
+    for key, given in line.context.items():
+        if key == _WINDOW and isinstance(given, list):
+            try:
+                window = [(time_ms(at), _converted(v, conversion)) for at, v in given]
+            except (ValueError, OverflowError) as exc:
+                return _invalid(f"context.{_WINDOW}: {exc}")
+        elif isinstance(given, list) or (key == _WINDOW and given not in {None, ""}):
+            kind = "a list of [time, value]" if key == _WINDOW else "one value"
+            return _invalid(f"context.{key[:40]} must be {kind}")
+        elif key != _WINDOW:
+            context[key] = given
+    return judge_reading(catalogue, indicator.code, value, conditions.check(context), at_ms, window)
+
+
+def _converted(value: float, conversion: units.Conversion) -> float:
+    """Return ``value`` in the catalogue's unit, from the digits that were written: ug/L × 0.001 must not blur it."""
+    if conversion.is_identity:
+        return value
+    return float(conversion.apply(Fraction(Decimal(repr(value)))))
 
 
 def _judge_test(catalogue: Catalogue, text: bytes) -> Judgement:

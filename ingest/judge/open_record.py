@@ -86,8 +86,8 @@ class OpenRecord:
         """Whether the method is one whose number stands by itself."""
         return method_class(self.catalogue, self.record) is MethodClass.CONFIRMATORY
 
-    def check_names(self, *, method_said: bool) -> None:
-        """Flag each name that is not known; ``method_said``: the method standard says enough about the method."""
+    def check_names(self) -> None:
+        """Flag each name that is not known."""
         record, names = self.record, self.catalogue.names
         if fold(record.product_name) and self.product is None:
             near = names.near_product(record.product_name)
@@ -98,8 +98,6 @@ class OpenRecord:
         if record.method and self.method is None:
             near = names.near_method(record.method)
             self.unknown(UNMAPPED_METHOD, "检测方法", "method", record.method, near)
-            if method_said:
-                self.open.remove(UNMAPPED_METHOD)
 
     def unknown(self, flag: str, zh: str, en: str, name: str, near: tuple[str, ...]) -> None:
         """Say that a name is not known, and which come near."""

@@ -12,7 +12,7 @@ from drivers.records import ResultKind, Verdict
 from ingest.judge.amounts import amount_of
 from ingest.judge.device_words import contradicts, folded
 from ingest.judge.findings import Judgement
-from ingest.judge.inhibition import cut_offs_of, judge_inhibition
+from ingest.judge.inhibition import judge_inhibition
 from ingest.judge.open_record import (
     CARD,
     DEVICE_DISAGREES,
@@ -45,11 +45,7 @@ __all__ = (
 def judge_test(catalogue: Catalogue, record: TestRecord) -> Judgement:
     """Judge a test under the rules in force when its sample was taken."""
     case = OpenRecord(catalogue, record)
-    # The cut-off of an inhibition test comes from the method standard, so the code may be unknown beside it.
-    by_standard = bool(
-        case.kind is ResultKind.INHIBITION and record.method_standard and cut_offs_of(case)[0]
-    )
-    case.check_names(method_said=by_standard)
+    case.check_names()
     match case.kind:
         case ResultKind.INHIBITION if _is_card(case):
             judgement = judge_strip(case)

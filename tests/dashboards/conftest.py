@@ -46,6 +46,7 @@ PLOT = "plot-3"
 SPAN = LimitSpan(
     standard="GB 15618-2018",
     clause="表1",
+    clause_en="Table 1",
     level="screening",
     comparator=">",
     limit=0.4,

@@ -89,15 +89,6 @@ async def test_what_was_not_detected_says_down_to_where(county, client):
     ]
 
 
-async def test_citation_of_a_test_has_its_clause_in_english(county, client):
-    cited = {"standard": "GB 15618-2018", "clause": "表1 镉 水田 pH≤5.5", "exceeded": True}
-    county.add_test(findings=[cited])
-    (row,) = (await client.get("/api/v1/tests")).json()["tests"]
-    (found,) = row["findings"]
-    assert found.pop("clause_en").startswith("Table 1 soil cadmium")
-    assert found == cited
-
-
 async def test_pages_lose_and_repeat_nothing_among_equal_times(county, client):
     ids = {county.add_test(tested_ms=NOW_MS - number // 4) for number in range(10)}
     found = await pages(client, limit=3)

@@ -236,9 +236,10 @@ def test_an_unknown_method_is_undetermined_and_names_the_nearest():
     assert judgement.verdict is Verdict.UNDETERMINED
     assert "enzyme_inhibition" in judgement.reason
     assert inhibition("80", method="enzym", method_standard="").verdict is Verdict.UNDETERMINED
-    # With its standard the method is known.
     assert inhibition("10", method="酶抑制", method_standard=GB).verdict is Verdict.PASS
-    assert inhibition("10", method="enzym", method_standard=GB).verdict is Verdict.PASS
+    # Its standard gives the cut-off, so that a positive stands; a pass does not.
+    assert inhibition("80", method="enzym", method_standard=GB).verdict is Verdict.SUSPECT
+    assert inhibition("10", method="enzym", method_standard=GB).verdict is Verdict.UNDETERMINED
     assert strip(ScreenResult.NEGATIVE, method="card?").verdict is Verdict.UNDETERMINED
 
 
