@@ -24,10 +24,10 @@ from ingest.decode import ArrivalOrder, Decoder, SeriesIndex
 from ingest.detect.behaviour import EPOCH
 from ingest.detect.flags import QualityFlags
 from ingest.detect.thresholds import NoThresholds
-from ingest.judge.batches import ReadingJudge
-from ingest.judge.catalogue import standard_catalogue
-from ingest.judge.companions import Companions
-from ingest.judge.series import SeriesTable
+from ingest.judge.catalogue.catalogue import standard_catalogue
+from ingest.judge.readings.batches import ReadingJudge
+from ingest.judge.readings.companions import Companions
+from ingest.judge.readings.series import SeriesTable
 from ingest.operational import Operational
 from ingest.registry.context import PlotContext
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drivers import indicators
-from ingest.judge.names import OP_CARBAMATE
+from ingest.judge.catalogue.names import OP_CARBAMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingest.judge.names import Names
+    from ingest.judge.catalogue.names import Names
 
 _ENGLISH = {OP_CARBAMATE: "Organophosphates and carbamates"}
 """Parameters whose code is no name."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dashboards.server_config import ServerConfig
-    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.catalogue.catalogue import Catalogue
     from ingest.judge.rejudge import Compared, Summary
 
 CHINA = dt.timezone(dt.timedelta(hours=8))

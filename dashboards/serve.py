@@ -37,7 +37,7 @@ from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
 from ingest.disk import MB, DiskError, Room, passes
 from ingest.inbox import Inbox, InboxError
-from ingest.judge.catalogue import Catalogue, load, standard_catalogue
+from ingest.judge.catalogue.catalogue import Catalogue, load, standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.judge.errors import CatalogueError
 from ingest.operational import Operational

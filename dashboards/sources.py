@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.batch import Series
     from ingest.inbox import DamagedMessage, StoredPack
     from ingest.intake import Loss
-    from ingest.judge.spans import LimitSpan
+    from ingest.judge.readings.spans import LimitSpan
     from ingest.operational import Operational
     from ingest.registry.enrolment import Site
     from ingest.store.reading_store import ReadingStore

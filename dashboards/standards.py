@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dashboards.names import as_words, names_of, product_names_of
-from ingest.judge.entries import Entry, entries
-from ingest.judge.names import fold
+from ingest.judge.catalogue.entries import Entry, entries
+from ingest.judge.catalogue.names import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.catalogue.catalogue import Catalogue
 
 _LONGEST = 60  # comparing names costs their length squared
 _CUTOFF = 0.5

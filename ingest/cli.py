@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import click
 
-from ingest.judge.catalogue import load
+from ingest.judge.catalogue.catalogue import load
 from ingest.judge.errors import CatalogueError
 from ingest.judge.lines import judge_lines
 

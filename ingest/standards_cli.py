@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ingest.judge.catalogue import STANDARDS, load
-from ingest.judge.differences import differences
-from ingest.judge.entries import Entry, entries, search
+from ingest.judge.catalogue.catalogue import STANDARDS, load
+from ingest.judge.catalogue.differences import differences
+from ingest.judge.catalogue.entries import Entry, entries, search
+from ingest.judge.catalogue.limits import FOREVER_MS
+from ingest.judge.catalogue.tables import china_day
 from ingest.judge.errors import CatalogueError, RejudgeError
-from ingest.judge.limits import FOREVER_MS
-from ingest.judge.rapid import time_ms
-from ingest.judge.tables import china_day
+from ingest.judge.records.rapid import time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ingest.judge.catalogue import Catalogue
-    from ingest.judge.differences import Differences
+    from ingest.judge.catalogue.catalogue import Catalogue
+    from ingest.judge.catalogue.differences import Differences
     from ingest.judge.rejudge import Cited, Compared
 
 EXIT_NOTHING = 1

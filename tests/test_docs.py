@@ -32,8 +32,8 @@ from gateway.wire import EpochState, Lane
 from ingest.batch import TakenPack
 from ingest.decode import Decoder, SeriesIndex
 from ingest.intake import Outcome
-from ingest.judge.catalogue import standard_catalogue
-from ingest.judge.entries import entries as entries_of
+from ingest.judge.catalogue.catalogue import standard_catalogue
+from ingest.judge.catalogue.entries import entries as entries_of
 from ingest.judge.lines import judge_lines
 from ingest.registry import files
 from tests.certificates import Authority

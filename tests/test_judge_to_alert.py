@@ -17,7 +17,7 @@ from drivers.records import Reading, ResultKind, ScreenResult, TestRecord
 from gateway import wire
 from ingest.batch import TakenPack
 from ingest.decode import Decoder, SeriesIndex
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.operational import Operational
 from ingest.registry import files

@@ -36,11 +36,11 @@ from dashboards.sources import Sources
 from dashboards.standards import Known, Standards
 from ingest.batch import FAIL, MISSING
 from ingest.judge import in_force
-from ingest.judge.companions import KEPT_MS
-from ingest.judge.conditions import of_plot
-from ingest.judge.entries import Entry, matching
-from ingest.judge.limit_tables import COMPANIONS
-from ingest.judge.limits import FOREVER_MS, PLOT
+from ingest.judge.catalogue.entries import Entry, matching
+from ingest.judge.catalogue.limit_tables import COMPANIONS
+from ingest.judge.catalogue.limits import FOREVER_MS, PLOT
+from ingest.judge.readings.companions import KEPT_MS
+from ingest.judge.readings.conditions import of_plot
 from ingest.registry.context import PlotContext
 from ingest.tables import bases, devices, plots
 

@@ -1,7 +1,7 @@
 """Judge: readings and tests against the national limits, each finding citing its row.
 
-Read ``limits.py`` first (what a limit is and when it applies, pure), then ``catalogue.py`` (the tables under
-``standards/``), ``readings.py`` (one reading), ``compiled.py`` (the same for whole batches), ``rapid.py`` (tests),
-``consumer.py`` (the transaction). Offered to packages on the right: ``findings``, ``consumer``, ``catalogue``,
-``lines``, ``spans``.
+``catalogue`` holds the limits, ``readings`` and ``records`` (tests) apply them, ``findings.py`` is what they say,
+``consumer.py`` the transaction, ``lines.py`` the command. Offered to packages on the right: ``findings``, ``consumer``,
+``lines``, ``in_force``, ``rejudge``, ``catalogue.catalogue``, ``catalogue.entries``, ``catalogue.names``,
+``readings.spans``.
 """

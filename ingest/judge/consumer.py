@@ -8,20 +8,20 @@ import sqlalchemy as sa
 
 from ingest import tables
 from ingest.batch import Series
-from ingest.judge.batches import ReadingJudge
-from ingest.judge.companions import Companions
+from ingest.judge.catalogue.tables import clean
 from ingest.judge.inserts import insert_new, insert_new_keys
-from ingest.judge.records import RecordJudge
-from ingest.judge.series import SeriesTable
-from ingest.judge.spans import spans
-from ingest.judge.tables import clean
+from ingest.judge.readings.batches import ReadingJudge
+from ingest.judge.readings.companions import Companions
+from ingest.judge.readings.series import SeriesTable
+from ingest.judge.readings.spans import spans
+from ingest.judge.records.records import RecordJudge
 
 if TYPE_CHECKING:
     from ingest.batch import Batch
-    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.catalogue.catalogue import Catalogue
     from ingest.judge.findings import Finding, FindingSink
-    from ingest.judge.series import Contexts
-    from ingest.judge.spans import LimitSpan
+    from ingest.judge.readings.series import Contexts
+    from ingest.judge.readings.spans import LimitSpan
     from ingest.operational import Operational
 
 CONSUMER = "judge"

@@ -93,6 +93,9 @@ class Reasons:
         return f"{'；'.join(self.zh)} | {'; '.join(self.en)}" if self.en else ""
 
 
+LIMIT_UNVERIFIED = "limit_unverified"
+"""Flag: the limit that was broken is 待核."""
+
 SEVERITY_ORDER = tuple(Severity)
 
 

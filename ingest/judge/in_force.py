@@ -6,22 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.judge import conditions
-from ingest.judge.entries import by_place
-from ingest.judge.limit_tables import COMPANIONS
-from ingest.judge.limits import select
-from ingest.judge.method_rules import RuleKind
-from ingest.judge.scopes import Reach
+from ingest.judge.catalogue.entries import by_place
+from ingest.judge.catalogue.limit_tables import COMPANIONS
+from ingest.judge.catalogue.limits import select
+from ingest.judge.catalogue.method_rules import RuleKind
+from ingest.judge.catalogue.scopes import Reach
+from ingest.judge.readings import conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ingest.judge.catalogue import Catalogue
-    from ingest.judge.entries import Entry
-    from ingest.judge.limits import Limit
-    from ingest.judge.names import Product, Substance
-    from ingest.judge.notices import BanRow
-    from ingest.judge.residues import ResidueDefinition, ResidueMatch
+    from ingest.judge.catalogue.catalogue import Catalogue
+    from ingest.judge.catalogue.entries import Entry
+    from ingest.judge.catalogue.limits import Limit
+    from ingest.judge.catalogue.names import Product, Substance
+    from ingest.judge.catalogue.notices import BanRow
+    from ingest.judge.catalogue.residues import ResidueDefinition, ResidueMatch
     from ingest.registry.context import PlotContext
 
 

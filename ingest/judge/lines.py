@@ -10,16 +10,16 @@ import msgspec
 
 from drivers import indicators, units
 from drivers.records import Severity, TestRecord, Verdict
-from ingest.judge import conditions
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.findings import Citation, Judgement
-from ingest.judge.rapid import judge_test, time_ms
-from ingest.judge.readings import judge_reading
+from ingest.judge.readings import conditions
+from ingest.judge.readings.readings import judge_reading
+from ingest.judge.records.rapid import judge_test, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.catalogue.catalogue import Catalogue
 
 _BOM = b"\xef\xbb\xbf"
 _WINDOW = "do_window"

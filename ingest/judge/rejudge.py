@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ingest.batch import Batch, Series, TakenPack
-    from ingest.judge.catalogue import Catalogue
+    from ingest.judge.catalogue.catalogue import Catalogue
     from ingest.judge.findings import Finding, Observation
 
 NO_FINDING = "no_finding"

@@ -20,8 +20,8 @@ from dashboards.standards import Standards
 from ingest.batch import Batch, Series, TakenPack
 from ingest.inbox import Inbox
 from ingest.intake import Loss, Staged, Taken
-from ingest.judge.catalogue import standard_catalogue
-from ingest.judge.spans import LimitSpan
+from ingest.judge.catalogue.catalogue import standard_catalogue
+from ingest.judge.readings.spans import LimitSpan
 from ingest.operational import Operational
 from ingest.store.duckdb_store import DuckDBStore
 from ingest.tables import (

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dashboards.names import indicator_name, names_of, product_names_of
-from ingest.judge.names import OP_CARBAMATE, Names, Product, Substance, fold
+from ingest.judge.catalogue.names import OP_CARBAMATE, Names, Product, Substance, fold
 
 NAMES = Names(
     products={fold("韭菜"): Product("韭菜", "Chinese chives", "leafy", fp_prone=True)},

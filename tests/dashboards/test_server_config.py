@@ -10,7 +10,7 @@ from dashboards import server_config
 from dashboards.serve import catalogue_of
 from drivers.errors import ConfigError
 from gateway.broker import Tls
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from tests.certificates import Authority
 from tests.gateway.test_broker import enrolment
 

@@ -24,9 +24,9 @@ from ingest.batch import (
     TakenPack,
     TestItem,
 )
-from ingest.judge.catalogue import standard_catalogue
-from ingest.judge.companions import THIN_MS, VALIDITY_MS
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.consumer import Judge
+from ingest.judge.readings.companions import THIN_MS, VALIDITY_MS
 from ingest.operational import Operational
 from ingest.registry.context import PlotContext
 

@@ -20,7 +20,7 @@ import pytest
 import ingest.judge
 from drivers import indicators
 from ingest.batch import Batch, Series, TakenPack
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.judge.lines import judge_lines
 from ingest.operational import Operational

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from ingest.judge import conditions
-from ingest.judge.catalogue import load, standard_catalogue
+from ingest.judge.catalogue.catalogue import load, standard_catalogue
 from ingest.judge.in_force import for_plot, for_sample
-from ingest.judge.rapid import time_ms
-from ingest.judge.readings import judge_reading
+from ingest.judge.readings import conditions
+from ingest.judge.readings.readings import judge_reading
+from ingest.judge.records.rapid import time_ms
 from ingest.registry.context import PlotContext
 
 AT = time_ms("2026-07-01")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.judge.catalogue import standard_catalogue
-from ingest.judge.conditions import check
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.lines import judge_lines
-from ingest.judge.readings import judge_reading
+from ingest.judge.readings.conditions import check
+from ingest.judge.readings.readings import judge_reading
 
 AT = "2026-05-15"
 

@@ -24,7 +24,7 @@ from ingest.backup import INBOX, OPERATIONAL
 from ingest.decode import ArrivalOrder, Decoder, SeriesIndex
 from ingest.inbox import Inbox
 from ingest.intake import Loss, LossReason
-from ingest.judge.catalogue import STANDARDS, load, standard_catalogue
+from ingest.judge.catalogue.catalogue import STANDARDS, load, standard_catalogue
 from ingest.judge.consumer import Judge
 from ingest.judge.errors import RejudgeError
 from ingest.judge.rejudge import NO_FINDING, NO_PACK, NOT_JUDGED, PACKS, Rejudge

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.judge.catalogue import standard_catalogue
+from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.lines import judge_lines
-from ingest.judge.surface import surface_class
+from ingest.judge.readings.surface import surface_class
 
 SHEET = Path(__file__).parent / "sheet"
 CASES = [

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import agrigate
-from ingest.judge.catalogue import STANDARDS, load, standard_catalogue
-from ingest.judge.differences import differences
-from ingest.judge.entries import entries
+from ingest.judge.catalogue.catalogue import STANDARDS, load, standard_catalogue
+from ingest.judge.catalogue.differences import differences
+from ingest.judge.catalogue.entries import entries
 from tests.ingest.judge.test_rejudge import NOON, readings, server  # noqa: F401 - fixture
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from drivers.errors import ConfigError
 from ingest import tables
 from ingest.batch import Series
 from ingest.detect.thresholds import SeriesLimits
-from ingest.judge.conditions import Conditions, check
-from ingest.judge.limits import KEY_VALUES
+from ingest.judge.catalogue.limits import KEY_VALUES
+from ingest.judge.readings.conditions import Conditions, check
 from ingest.operational import Operational
 from ingest.registry import files
 from ingest.registry.context import PlotContext
