@@ -254,6 +254,8 @@ def _settings(table: str, item: Instrument) -> list[str]:
     lines: list[str] = []
     for metric, scale, unit in item.settings:
         lines += _table(f"{table}.settings.{metric}", {"scale": scale, "unit": unit})
+    for metric, order in item.orders:
+        lines += _table(f"{table}.settings.{metric}", {"order": order})
     return lines
 
 
