@@ -69,7 +69,8 @@ def rapid_tests(
     responses=READING | documented(404),
 )
 def sample_of_test(
-    sources: SourcesOf, record_id: Annotated[str, Path(max_length=64, description="Any test of the sample")]
+    sources: SourcesOf,
+    record_id: Annotated[str, Path(max_length=64, description="Any test of the sample")],
 ) -> SampleDetail:
     """Return the first test and the repeats of a sample, and what they say together."""
     with sources.operational.read() as connection:
