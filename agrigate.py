@@ -20,11 +20,13 @@ class Commands(click.Group):
         "edge": "gateway.cli:edge",
         "inbox": "dashboards.data_cli:inbox",
         "judge": "ingest.cli:judge",
+        "map": "dashboards.map_cli:map_group",
         "rejudge": "dashboards.rejudge_cli:rejudge",
         "restore": "dashboards.data_cli:restore",
         "serve": "dashboards.cli:serve",
         "standards": "ingest.standards_cli:standards",
         "station": "dashboards.station_cli:station",
+        "store": "dashboards.store_cli:store",
     }
     SAYS: ClassVar[dict[str, str]] = {
         "backup": "Write a copy of all data of a server, while it runs, into a new directory.",
@@ -34,11 +36,13 @@ class Commands(click.Group):
         "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
         "inbox": "Check every pack in the inbox, or make its file small again.",
         "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
+        "map": "Try a message of a vendor's device on the mappings of server.toml.",
         "rejudge": "Judge a past period again and compare with what is stored; changes nothing.",
         "restore": "Check a backup and put it into a server's data directory.",
         "serve": "Run the server: ingest, judge, store, alerts, pages.",
         "standards": "List, search, check and compare the limit catalogue.",
         "station": "Enrol stations, decide about their gateways' keys: asks a running server.",
+        "store": "Say what is wrong with the store of readings.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
         "backup": "server",
@@ -48,11 +52,13 @@ class Commands(click.Group):
         "edge": "edge",
         "inbox": "server",
         "judge": "server",
+        "map": "server",
         "rejudge": "server",
         "restore": "server",
         "serve": "server",
         "standards": "server",
         "station": "server",
+        "store": "server",
     }
 
     def list_commands(self, _context: click.Context) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import edge, judge, latency, link, outage
+from bench import edge, judge, latency, link, outage, year
 from bench.machine import load, machine
 from bench.processes import BenchError
 
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[..., dict[str, object]]] = {
     "edge": edge.measure,
     "latency": latency.measure,
     "outage": outage.measure,
+    "year": year.measure,
 }
 
 
@@ -32,15 +33,27 @@ BENCHES: dict[str, Callable[..., dict[str, object]]] = {
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHES)))
 @click.option("--quick", is_flag=True, help="Small sizes, less than a minute in all.")
 @click.option("--check", is_flag=True, help="Compare ratios with the kept results; keep nothing.")
+@click.option("--series", type=click.IntRange(1), help="Of year: how many series; 20,000.")
+@click.option("--every-minutes", type=click.IntRange(1), help="Of year: between two readings; 15.")
 @click.option("--save", is_flag=True, help="Keep the results in bench/results.")
-def main(names: tuple[str, ...], *, quick: bool, check: bool, save: bool) -> None:
+def main(
+    names: tuple[str, ...],
+    *,
+    quick: bool,
+    check: bool,
+    save: bool,
+    series: int | None,
+    every_minutes: int | None,
+) -> None:
     """Run all benchmarks, or those in NAMES; with --check, end with 1 when a ratio is 30 % worse than the kept one."""
     worse: list[str] = []
     for name in names or BENCHES:
         file = RESULTS / f"{name}{'.quick' if quick else ''}.json"
         started = time.monotonic()
         try:
-            result = BENCHES[name](quick=quick)
+            sizes = {"series": series, "every_minutes": every_minutes} if name == "year" else {}
+            asked = {key: size for key, size in sizes.items() if size is not None}
+            result = BENCHES[name](quick=quick, **asked)
         except BenchError as exc:
             raise click.ClickException(f"{name}: {exc}") from exc
         result = {**result, "took_s": round(time.monotonic() - started, 1), "load_after": load()}

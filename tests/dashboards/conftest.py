@@ -250,8 +250,8 @@ class County:
 
 
 @pytest.fixture
-def county(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def county(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     inbox = Inbox.open(tmp_path / "inbox.db")
     store = DuckDBStore(tmp_path / "readings.duckdb")

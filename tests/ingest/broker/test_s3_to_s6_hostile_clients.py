@@ -44,9 +44,11 @@ def test_s3_a_station_cannot_write_as_another_nor_as_the_server(county, protocol
     ingest, other = Client(county.ingest.login), Client(two)
     assert ingest.connect()
     assert other.connect()
-    ingest.subscribe("agri/v1/+/up", "agri/v1/+/status", "agri/v1/+/ack")
+    leaves = ("up", "status", "ack", "senml/#", "raw/#")
+    ingest.subscribe(*(f"agri/v1/+/{leaf}" for leaf in leaves))
     other.subscribe("agri/v1/hl-002/ack", "agri/v1/hl-002/cmd")
-    for topic in ("hl-002/up", "hl-002/status", "hl-001/ack", "hl-002/ack", "hl-002/cmd"):
+    foreign = ("hl-002/up", "hl-002/status", "hl-002/ack", "hl-002/cmd")
+    for topic in (*foreign, "hl-001/ack", "hl-002/senml/a", "hl-002/raw/a/b"):
         forger = Client(replace(one, protocol=protocol))
         assert forger.connect()
         forger.publish(f"agri/v1/{topic}", b"forged")
@@ -65,11 +67,17 @@ def test_s3_a_station_cannot_write_as_another_nor_as_the_server(county, protocol
     honest.client.will_set("agri/v1/hl-001/status", b"will", qos=1)
     assert honest.connect()
     honest.publish("agri/v1/hl-001/up", b"pack")
+    honest.publish("agri/v1/hl-001/senml/a", b"senml")
+    honest.publish("agri/v1/hl-001/raw/a/b", b"raw")
     honest.client.socket().shutdown(socket.SHUT_RDWR)
     heard = ingest.until(b"will")
     honest.close()
     ingest.publish("agri/v1/hl-002/ack", b"receipt")
-    assert heard == [("agri/v1/hl-001/up", b"pack")]
+    assert heard == [
+        ("agri/v1/hl-001/up", b"pack"),
+        ("agri/v1/hl-001/senml/a", b"senml"),
+        ("agri/v1/hl-001/raw/a/b", b"raw"),
+    ]
     assert other.until(b"receipt") == []
     assert ingest.until(b"receipt") == []
     ingest.close()

@@ -1,0 +1,56 @@
+"""The one point that says whose readings these are and how far they go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ingest.store.influx.errors import RefusedError
+from ingest.store.influx.influxql import name
+from ingest.store.influx.line_protocol import string_field
+
+if TYPE_CHECKING:
+    from ingest.store.influx.server import InfluxServer
+
+SCHEMA_VERSION = 1
+MARKER_MEASUREMENT = "agrigate_store"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """``inbox_pos``: packs up to here are written; ``counted_pos``: and in the series' snapshot and roll-ups."""
+
+    life: str
+    inbox_pos: int
+    counted_pos: int
+
+    def at(self, inbox_pos: int) -> Marker:
+        """Return the marker after packs up to ``inbox_pos``."""
+        return replace(self, inbox_pos=inbox_pos)
+
+    def counted(self, counted_pos: int) -> Marker:
+        """Return the marker after a snapshot."""
+        return replace(self, counted_pos=counted_pos)
+
+    def line(self) -> bytes:
+        """Return it as line protocol."""
+        return (
+            f"{MARKER_MEASUREMENT} counted_pos={self.counted_pos}i,inbox_pos={self.inbox_pos}i,"
+            f"life={string_field(self.life)},schema_version={SCHEMA_VERSION}i 0\n"
+        ).encode()
+
+
+def read_marker(server: InfluxServer) -> Marker | None:
+    """Return the server's marker, None when it has none; raise RefusedError when a newer program wrote it."""
+    found = server.ask(
+        f"SELECT life, inbox_pos, counted_pos, schema_version FROM {name(MARKER_MEASUREMENT)}",  # noqa: S608 - a name from a list
+        tuple[int, str, int, int, int],
+    )
+    for table in found:
+        for _, life, inbox_pos, counted_pos, version in table.rows:
+            if version != SCHEMA_VERSION:
+                raise RefusedError(
+                    f"{server.login.place}: store of schema {version}, this server knows {SCHEMA_VERSION}"
+                )
+            return Marker(life, inbox_pos, counted_pos)
+    return None
