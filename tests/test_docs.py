@@ -257,6 +257,7 @@ def explained(sample: str, name: str) -> bool:
                 "registry": server_config.RegistryTable,
                 "judge": server_config.JudgeTable,
                 "inbox": server_config.InboxTable,
+                "retention": server_config.RetentionTable,
                 "publishers": server_config.PublishersTable,
                 "mapping": MappingTable,
                 "operational": server_config.OperationalTable,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 RAW_SPAN_MS = 2 * DAY_MS
 RAW_READINGS = 20_000  # read and thinned within some tens of ms
+RAW_READINGS_SPAN_MS = 62 * DAY_MS  # where they lie in a few places
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,12 @@ def choose(
 ) -> Level | None:
     """Return the finest grid that answers start ≤ t < end in ``max_points``; None for the readings themselves.
 
-    ``count`` is how many readings there are in the range: few are read as they are, whatever the range. Of grids that
+    ``count`` is how many readings there are in the range: few are read as they are. Of grids that
     have dropped a part of the range, only the last resort – days – is chosen.
     """
     span = end_ms - start_ms
-    few = span <= RAW_SPAN_MS if count is None else count <= max(max_points, RAW_READINGS)
+    most = max_points if span > RAW_READINGS_SPAN_MS else max(max_points, RAW_READINGS)
+    few = span <= RAW_SPAN_MS if count is None else count <= most
     if few and _holds(None, start_ms, now_ms, retention):
         return None
     for level in (Level.MINUTE, Level.HOUR):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from ulid import ULID
 
 from ingest.batch import Fault, Series
 from ingest.store.downsample import keep_extremes
+from ingest.store.influx.buckets import measurement
 from ingest.store.influx.errors import (
     InfluxError,
     RefusedError,
@@ -42,18 +45,11 @@ from ingest.store.influx.line_protocol import (
     LineProtocol,
     Rows,
     float_field,
-    tag_value,
+    series_key,
 )
 from ingest.store.influx.marker import Marker, read_marker
-from ingest.store.influx.rollups import (
-    HOUR_MS,
-    Partials,
-    Pending,
-    Rollups,
-    measurement,
-    of_readings,
-    series_of,
-)
+from ingest.store.influx.pending import HOUR_MS, Pending
+from ingest.store.influx.rollups import Keeping, Rollups, blocks, series_of
 from ingest.store.levels import Retention
 from ingest.store.reading_store import Kept, Level, Points, Trend
 
@@ -74,6 +70,8 @@ SERIES_MEASUREMENT = "agrigate_series"
 _ASK_GAP_MS = 6 * 3_600_000  # places nearer to each other are asked for together
 _ASK_SERIES = 20
 _ANY_HOUR = 2**62
+_NEVER_MS = -(2**62)
+_CLOSE_S = 2.0  # for what the next start would have to read from the inbox again
 _RECENT_MS = 15 * 60_000
 OUTSIDE = "time outside 1677 … 2262, which InfluxDB cannot hold"
 
@@ -103,7 +101,10 @@ class InfluxStore:
         self._retention = retention or Retention()
         self._rollups = Rollups(server)
         self._pending = Pending()
+        self._keeping = Keeping()
         self._swept: dict[str, int] = {}  # measurement → before which time nothing is left
+        self._deleting_ms = _NEVER_MS  # readings before it are being deleted
+        self._deleted = threading.Event()
         self._rejected = rejected
         self._writing = threading.Lock()  # held over requests: who asks must not wait for it
         self._lock = threading.Lock()  # over what is in memory
@@ -134,6 +135,8 @@ class InfluxStore:
             if batch.cursor <= marker.inbox_pos:
                 return
             fresh = self._rows(batch, marker.inbox_pos, batch.cursor)
+            while (fresh.rows.t_ms < self._deleting_ms).any():
+                self._deleted.wait(1)  # else they were deleted before they are rolled up
             self._number_duplicates(fresh.rows, marker.inbox_pos)
             refused = self._write(fresh.rows)
             if refused:
@@ -362,15 +365,22 @@ class InfluxStore:
     def _save_series(self, counted_pos: int) -> None:
         """Write down what is known of the series that changed, then up to where all is counted and rolled up."""
         with self._writing:
-            marker, pos = self._marker, self._cursor
+            marker, pos, known = self._marker, self._cursor, self._known
             if marker is None:
                 return
-            known = self._known
             saved = np.zeros(len(known.count), np.int64)
             saved[: len(self._snapshot_count)] = self._snapshot_count
-            changed = np.flatnonzero(known.count != saved).tolist()
-            lines = [self._series_line(number, pos) for number in changed]
             count = known.count.copy()
+            changed = np.flatnonzero(count != saved)
+            columns = [
+                column[changed].tolist()
+                for column in (known.last_ms, known.last_q, known.count, known.last_v)
+            ]
+        names = [known.series[number] for number in changed.tolist()]
+        lines = [
+            _series_line(one, pos, *row)
+            for one, row in zip(names, zip(*columns, strict=True), strict=True)
+        ]
         for begin in range(0, len(lines), LINES):
             self._write_own(b"".join(lines[begin : begin + LINES]))
         with self._writing:
@@ -380,41 +390,32 @@ class InfluxStore:
             if counted_pos > self._marker.counted_pos:
                 self._tell(self._marker.counted(min(counted_pos, pos)))
 
-    def _series_line(self, number: int, pos: int) -> bytes:
-        known = self._known
-        one, v = known.series[number], float(known.last_v[number])
-        value = "" if np.isnan(v) else f",v={float_field(v)}"
-        return (
-            f"{SERIES_MEASUREMENT},device={tag_value(one.device)},indicator={tag_value(one.indicator)},"
-            f"station={tag_value(one.station)} last_ms={known.last_ms[number]}i,pos={pos}i,"
-            f"q={known.last_q[number]}i,readings={known.count[number]}i{value} 0\n"
-        ).encode()
-
     # ---- roll-ups
 
     def maintain(self, now_ms: int, keep: Sequence[Kept]) -> None:
         """Roll up hours that have ended, note what is known, drop what is past retention but for ``keep``."""
         if self._marker is None:
             return
-        counted_pos = self._roll_up(now_ms // HOUR_MS)
-        self._save_series(counted_pos)
+        self._keeping = _keeping(self._retention, now_ms)
+        self._save_series(self._roll_up(now_ms // HOUR_MS))
         self._drop_old(now_ms, keep)
 
-    def _roll_up(self, before_hour: int) -> int:
+    def _roll_up(self, before_hour: int, *, within_s: float = math.inf) -> int:
         """Roll up pending hours before ``before_hour``; return up to which position none is left."""
         with self._writing:
-            marker, cursor, held = self._marker, self._cursor, self._pending.all()
-            known = self._known
+            marker, cursor = self._marker, self._cursor
+            known, pending = self._known, self._pending
         if marker is None:
             return 0
-        rolled = held[1] < before_hour
-        for hour in np.unique(held[1][rolled]).tolist():
-            numbers = held[0][rolled & (held[1] == hour)]
-            series = [known.series[number] for number in numbers.tolist()]
-            self._rollups.roll(hour, series, marker.inbox_pos)
-        self._pending.done(held, rolled)
-        left = held[2][~rolled]
-        return int(min(cursor, left.min() - 1)) if len(left) else cursor
+        until_s = time.monotonic() + within_s
+        held = pending.all()
+        for block in blocks(held.take(held.hour < before_hour), known.series):
+            if time.monotonic() > until_s:
+                break
+            self._rollups.roll(block, marker.inbox_pos, known.series, self._keeping)
+            pending.done(block.hours, marker.inbox_pos)
+        left = pending.all().first_pos
+        return min(cursor, int(left.min()) - 1) if len(left) else cursor
 
     def _drop_old(self, now_ms: int, keep: Sequence[Kept]) -> None:
         """Delete what is past retention, once a day; stations under evidence stay whole for its time."""
@@ -424,6 +425,8 @@ class InfluxStore:
             end_ms = self._retention.start_ms(level, now_ms)
             if end_ms is None or end_ms == self._swept.get(kept_in):
                 continue
+            if level is None and not self._begin_deleting(end_ms):
+                continue
             try:
                 for condition in _droppable(end_ms, keep if level is None else ()):
                     self._server.ask(
@@ -432,58 +435,55 @@ class InfluxStore:
                     )
             except RefusedError as exc:  # 3 Core cannot delete
                 log.warning("retention_not_kept", measurement=kept_in, error=str(exc))
+            finally:
+                self._deleting_ms = _NEVER_MS
+                self._deleted.set()
             self._swept[kept_in] = end_ms
+
+    def _begin_deleting(self, end_ms: int) -> bool:
+        """Tell whether all before ``end_ms`` is rolled up; readings so old that come now wait until it is deleted."""
+        with self._writing:
+            if self._marker is None or self._pending.before(end_ms):
+                return False
+            self._deleted.clear()
+            self._deleting_ms = end_ms
+            return True
 
     def trend(self, series: Series, *, start_ms: int, end_ms: int, level: Level) -> Trend:
         """Every bucket that overlaps start ≤ t < end, each whole; pending hours from the readings."""
-        through = self._through()
+        marker = self._told()
         start_ms = max(level.floor(start_ms), level.floor(EARLIEST_MS) + level.ms)
         end_ms = min(level.floor(end_ms - 1) + level.ms, LATEST_MS)
-        number = self._known.number(series)
-        hours = self._pending.of(number) if number is not None else np.zeros(0, np.int64)
-        hours = hours[(hours * HOUR_MS < end_ms) & ((hours + 1) * HOUR_MS > start_ms)]
-        found = self._rollups.stored(series, level, start_ms, end_ms)
-        if len(hours):
-            fresh, stale = self._unrolled(series, level, hours, through)
-            found = found.where(~np.isin(found.start_ms, stale)).then(fresh).merged(level)
-            found = found.where((found.start_ms >= start_ms) & (found.start_ms < end_ms))
-        return found.trend()
+        found = self._rollups.trend(
+            series,
+            level,
+            (start_ms, end_ms),
+            self._pending_hours(series),
+            through=marker.inbox_pos,
+        )
+        inside = (found.start_ms >= start_ms) & (found.start_ms < end_ms)
+        return found.where(inside).trend()
 
-    def _unrolled(
-        self, series: Series, level: Level, hours: NDArray[np.int64], through: int
-    ) -> tuple[Partials, NDArray[np.int64]]:
-        """Return the buckets of ``level`` that pending hours are part of, and the starts of those they stand for."""
-        fresh = of_readings(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8), level)
-        for run in np.split(hours, np.flatnonzero(np.diff(hours) != 1) + 1):
-            span = (int(run[0]) * HOUR_MS, (int(run[-1]) + 1) * HOUR_MS)
-            for _, minutes in self._rollups.readings(where(series), *span, through):
-                fresh = fresh.then(minutes.merged(min(level, Level.HOUR, key=lambda one: one.ms)))
-        if level is Level.MINUTE:
-            stale = (hours[:, None] * HOUR_MS + np.arange(60) * Level.MINUTE.ms).ravel()
-            return fresh, stale
-        if level is Level.HOUR:
-            return fresh, hours * HOUR_MS
-        days = np.unique(Level.DAY.floor(hours * HOUR_MS))
-        for day_ms in days.tolist():
-            stored = self._rollups.stored(series, Level.HOUR, day_ms, day_ms + Level.DAY.ms)
-            fresh = fresh.then(stored.where(~np.isin(stored.start_ms, hours * HOUR_MS)))
-        return fresh.merged(level), days
+    def _pending_hours(self, series: Series) -> NDArray[np.int64]:
+        """Return the hours of ``series`` that are not rolled up, (n,)."""
+        number = self._known.number(series)
+        return np.zeros(0, np.int64) if number is None else self._pending.of(number)
 
     # ---- reading
 
-    def _through(self) -> int:
-        """Return up to where writes have ended; open the store when nobody has."""
+    def _told(self) -> Marker:
+        """Return how far the server was filled; open the store when nobody has."""
         marker = self._marker
         if marker is None:
             with self._writing:
                 marker = self._open()
-        return marker.inbox_pos
+        return marker
 
     def query(
         self, series: Series, *, start_ms: int, end_ms: int, max_points: int | None = None
     ) -> Points:
         """Readings with start ≤ t < end in time order, down-sampled when there are more than ``max_points``."""
-        through = self._through()
+        through = self._told().inbox_pos
         found = self._server.ask(
             f"SELECT v, q, flags, received_ms, inbox_pos, dup FROM {name(MEASUREMENT)}"  # noqa: S608 - the same
             f" WHERE {where(series)} AND {between(start_ms, end_ms)}",
@@ -506,7 +506,7 @@ class InfluxStore:
 
     def latest(self, station: str | None = None) -> list[Latest]:
         """One row per series, of one station or of all; from memory once the server has answered."""
-        self._through()
+        self._told()
         with self._lock:
             return self._known.latest(station)
 
@@ -519,8 +519,25 @@ class InfluxStore:
         """Close the connections; what was appended is on the server."""
         with contextlib.suppress(InfluxError):  # it only saves the next start some work
             if self._marker is not None:
-                self._save_series(self._roll_up(_ANY_HOUR))
+                self._save_series(self._roll_up(_ANY_HOUR, within_s=_CLOSE_S))
         self._server.close()
+
+
+def _keeping(retention: Retention, now_ms: int) -> Keeping:
+    hours, days = (retention.start_ms(level, now_ms) for level in (Level.HOUR, Level.DAY))
+    readings, minutes = retention.readings_days, retention.minute_days
+    return Keeping(
+        hours_ms=EARLIEST_MS if hours is None else hours,
+        days_ms=EARLIEST_MS if days is None else days,
+        minutes=bool(readings) and (minutes == 0 or minutes > readings),
+    )
+
+
+def _series_line(series: Series, pos: int, last_ms: int, q: int, count: int, v: float) -> bytes:
+    value = "" if np.isnan(v) else f",v={float_field(v)}"
+    return (
+        f"{series_key(SERIES_MEASUREMENT, series)} last_ms={last_ms}i,pos={pos}i,q={q}i,readings={count}i{value} 0\n"
+    ).encode()
 
 
 def _droppable(end_ms: int, keep: Sequence[Kept]) -> Iterator[str]:

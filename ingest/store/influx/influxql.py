@@ -20,7 +20,7 @@ _FIRST_NS, _LAST_NS = -9_223_372_036_854_775_806, 9_223_372_036_854_775_806
 NAMES = frozenset(
     {
         *("reading", "reading_minute", "reading_hour", "reading_day"),
-        *("agrigate_store", "agrigate_series", "agrigate_check"),
+        *("agrigate_store", "agrigate_series", "agrigate_check", "agrigate_copy"),
     }
 )
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})

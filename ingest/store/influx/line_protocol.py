@@ -54,6 +54,17 @@ def float_field(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
+def series_key(measurement: str, series: Series) -> str:
+    r"""Return the measurement with a series' tags, in the order that InfluxDB sorts them; an empty one is none.
+
+    >>> from ingest.batch import Series
+    >>> series_key("reading_day", Series("hl 1", "", "ph"))
+    'reading_day,indicator=ph,station=hl\\ 1'
+    """
+    tags = (("device", series.device), ("indicator", series.indicator), ("station", series.station))
+    return measurement + "".join(f",{key}={tag_value(text)}" for key, text in tags if text)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Readings to write; every array is (n,). ``series`` counts places in the prefixes."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ingest.store.influx.server import InfluxServer
 
 SCHEMA_VERSION = 1
+UNFINISHED = 0  # the schema of a store into which another is being copied
 MARKER_MEASUREMENT = "agrigate_store"
 
 
@@ -32,11 +33,11 @@ class Marker:
         """Return the marker after a snapshot."""
         return replace(self, counted_pos=counted_pos)
 
-    def line(self) -> bytes:
+    def line(self, schema_version: int = SCHEMA_VERSION) -> bytes:
         """Return it as line protocol."""
         return (
             f"{MARKER_MEASUREMENT} counted_pos={self.counted_pos}i,inbox_pos={self.inbox_pos}i,"
-            f"life={string_field(self.life)},schema_version={SCHEMA_VERSION}i 0\n"
+            f"life={string_field(self.life)},schema_version={schema_version}i 0\n"
         ).encode()
 
 
@@ -48,9 +49,17 @@ def read_marker(server: InfluxServer) -> Marker | None:
     )
     for table in found:
         for _, life, inbox_pos, counted_pos, version in table.rows:
+            if version == UNFINISHED:
+                raise RefusedError(
+                    f"{server.login.place}: a copy into it is not finished: stop the server and run"
+                    " agrigate store copy again"
+                )
             if version != SCHEMA_VERSION:
                 raise RefusedError(
                     f"{server.login.place}: store of schema {version}, this server knows {SCHEMA_VERSION}"
                 )
             return Marker(life, inbox_pos, counted_pos)
     return None
+
+
+NO_MARKER = Marker(life="", inbox_pos=0, counted_pos=0)

@@ -11,7 +11,8 @@ import numpy as np
 from ingest.store.influx.influx_store import InfluxStore
 from ingest.store.influx.influxql import LATEST_MS, between, literal, name
 from ingest.store.influx.line_protocol import MEASUREMENT
-from ingest.store.influx.marker import read_marker
+from ingest.store.influx.marker import NO_MARKER, read_marker
+from ingest.store.influx.pending import HOUR_MS
 from ingest.store.influx.rollups import series_of
 from ingest.store.reading_store import Latest
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ingest.batch import Batch, Series
+    from ingest.store.influx.marker import Marker
     from ingest.store.influx.server import InfluxServer
     from ingest.store.reading_store import Kept
 
@@ -28,16 +30,6 @@ KNOWN_FOR_S = 10.0
 FRESH_MS = (
     180_000  # the writer notes each minute what it knows of a series; what is newer is asked for
 )
-HOUR_MS = 3_600_000
-
-
-class _LastHours:
-    """Hours that the writer may not have rolled up yet: of any series the current one and its neighbours."""
-
-    def of(self, _number: int) -> NDArray[np.int64]:
-        """Return them, since 1970."""
-        hour = time.time_ns() // 1_000_000 // HOUR_MS
-        return np.arange(hour - 1, hour + 2, dtype=np.int64)
 
 
 class InfluxReader(InfluxStore):
@@ -48,7 +40,6 @@ class InfluxReader(InfluxStore):
 
     def __init__(self, server: InfluxServer) -> None:
         super().__init__(server, rejected=lambda _: None)
-        self._pending = _LastHours()  # type: ignore[assignment]
         self._reload = threading.Lock()
         self._known_s: float | None = None
 
@@ -61,7 +52,7 @@ class InfluxReader(InfluxStore):
 
     def cursor(self) -> int:
         """Inbox position of the last pack written."""
-        return self._through()
+        return self._told().inbox_pos
 
     def latest(self, station: str | None = None) -> list[Latest]:
         """One row per series; the values as they are now."""
@@ -85,9 +76,13 @@ class InfluxReader(InfluxStore):
         """Close the connections."""
         self._server.close()
 
-    def _through(self) -> int:
-        marker = read_marker(self._server)
-        return 0 if marker is None else marker.inbox_pos
+    def _told(self) -> Marker:
+        return read_marker(self._server) or NO_MARKER
+
+    def _pending_hours(self, series: Series) -> NDArray[np.int64]:  # noqa: ARG002 - the same for all
+        """Return the hours that the writer may not have rolled up yet: the current one and its neighbours."""
+        hour = time.time_ns() // 1_000_000 // HOUR_MS
+        return np.arange(hour - 1, hour + 2, dtype=np.int64)
 
     def _remember(self) -> None:
         """Read again what the writer has noted, when that is a while ago."""

@@ -1,155 +1,70 @@
-"""Roll-ups in InfluxDB: hours that readings fell into are computed again from the readings themselves.
+"""Roll-ups in InfluxDB: hours that have ended are folded from their readings, days from their hours.
 
-So late readings and repeats need no book-keeping: what stands there is overwritten. An hour is *pending* from the first
-reading that falls into it until it was rolled up; a question about it is answered from the readings meanwhile.
+A bucket says up to which inbox position it holds its readings (``through``). So a late reading is added to it once,
+however often that is tried and whether or not the readings that made it are still there. Minutes are written only when
+they are to outlive the readings; else they are folded when somebody asks.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ingest.batch import FAIL, MISSING, PASS, Series
-from ingest.store.influx.influxql import EARLIEST_MS, LATEST_MS, between, literal, name, where
-from ingest.store.influx.line_protocol import MEASUREMENT, float_field, tag_value
-from ingest.store.reading_store import Level, Trend
+from ingest.batch import Series
+from ingest.store.influx.buckets import (
+    BUCKET_COLUMNS,
+    NONE,
+    READING_COLUMNS,
+    BucketRow,
+    Partials,
+    ReadingRow,
+    Readings,
+    added,
+    encode,
+    measurement,
+    read_buckets,
+    read_readings,
+)
+from ingest.store.influx.influxql import EARLIEST_MS, between, either, literal, name, where
+from ingest.store.influx.line_protocol import MEASUREMENT
+from ingest.store.influx.pending import HOUR_MS, Hours, hour_key
+from ingest.store.reading_store import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ingest.store.influx.line_protocol import Rows
-    from ingest.store.influx.server import InfluxServer, Table
+    from ingest.store.influx.server import InfluxServer, Row, Table
 
-HOUR_MS = Level.HOUR.ms
-STATIONS = 20  # asked for together
-_LINES = 10_000
-_LARGEST = float(np.finfo(np.float64).max)
-_Reading = tuple[int, float | None, int | None, int | None]
-_Bucket = tuple[int, float | None, float | None, float, int, int, int]
-
-
-def measurement(level: Level) -> str:
-    """Return where a level is kept."""
-    return f"reading_{level}"
+READINGS = 30_000  # about as many are asked for at a time: a small answer is decoded in a few ms
+STATIONS = 20
+_EACH = 20  # series named one by one
+_LINES = 5_000
+_TOGETHER_HOURS = 12  # hours nearer to each other are asked for together
+_DAY_SUMS = (
+    "min(minimum), max(maximum), sum(total), sum(valued), sum(readings), sum(good), max(through)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Partials:
-    """Buckets of one series in time order; every array is (n,). ``valued`` counts the values in ``total``."""
+class Keeping:
+    """Before which times what may be gone."""
 
-    start_ms: NDArray[np.int64]
-    minimum: NDArray[np.float64]  # NaN when there is no value
-    maximum: NDArray[np.float64]
-    total: NDArray[np.float64]
-    valued: NDArray[np.int64]
-    count: NDArray[np.int64]
-    good: NDArray[np.int64]
-
-    def then(self, other: Partials) -> Partials:
-        """Return the buckets of both, not merged."""
-        return Partials(
-            *(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
-        )
-
-    def where(self, rows: NDArray[np.bool_]) -> Partials:
-        """Return some of the buckets."""
-        return Partials(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    def merged(self, level: Level) -> Partials:
-        """Return them on a grid as coarse or coarser."""
-        order = np.argsort(self.start_ms, kind="stable")
-        start_ms, first = np.unique(level.floor(self.start_ms[order]), return_index=True)
-        if not len(first):
-            return self
-        with np.errstate(over="ignore"):
-            total = np.add.reduceat(self.total[order], first)
-        return Partials(
-            start_ms=start_ms,
-            minimum=np.fmin.reduceat(self.minimum[order], first),
-            maximum=np.fmax.reduceat(self.maximum[order], first),
-            total=np.clip(total, -_LARGEST, _LARGEST),  # a field cannot hold infinity
-            valued=np.add.reduceat(self.valued[order], first),
-            count=np.add.reduceat(self.count[order], first),
-            good=np.add.reduceat(self.good[order], first),
-        )
-
-    def trend(self) -> Trend:
-        """Return what is shown of them."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return Trend(
-                start_ms=self.start_ms,
-                minimum=self.minimum,
-                mean=np.where(self.valued > 0, self.total / self.valued, np.nan),
-                maximum=self.maximum,
-                count=self.count,
-                good=self.good / self.count,
-            )
+    hours_ms: int = EARLIEST_MS
+    days_ms: int = EARLIEST_MS
+    minutes: bool = False
+    """Whether minutes outlive the readings."""
 
 
-def of_readings(
-    t_ms: NDArray[np.int64], v: NDArray[np.float64], q: NDArray[np.uint8], level: Level
-) -> Partials:
-    """Return the buckets of readings in any order; all arrays are (n,), ``v`` NaN when missing."""
-    usable = ~np.isnan(v) & (q != FAIL) & (q != MISSING)
-    value = np.where(usable, v, np.nan)
-    each = Partials(
-        start_ms=t_ms,
-        minimum=value,
-        maximum=value,
-        total=np.where(usable, v, 0.0),
-        valued=usable.astype(np.int64),
-        count=np.ones(len(v), np.int64),
-        good=(q == PASS).astype(np.int64),
-    )
-    return each.merged(level)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Pending hours of some stations on one day of China."""
 
-
-class Pending:
-    """Hours not yet rolled up, and since which inbox position; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._parts: list[NDArray[np.int64]] = []  # each (3, n): series, hour, first position
-
-    def touch(self, rows: Rows) -> None:
-        """Note the hours that ``rows`` fall into."""
-        inside = (rows.t_ms >= EARLIEST_MS) & (rows.t_ms <= LATEST_MS)
-        hour = rows.t_ms[inside] // HOUR_MS
-        part = np.stack([rows.series[inside].astype(np.int64), hour, rows.inbox_pos[inside]])
-        if part.shape[1]:
-            with self._lock:
-                self._parts.append(_first_of_each(part))
-
-    def all(self) -> NDArray[np.int64]:
-        """Return series, hour number and first position of each, (3, n)."""
-        with self._lock:
-            if len(self._parts) > 1:
-                self._parts = [_first_of_each(np.concatenate(self._parts, axis=1))]
-            return self._parts[0] if self._parts else np.zeros((3, 0), np.int64)
-
-    def of(self, series: int) -> NDArray[np.int64]:
-        """Return the pending hours of one series, (n,) hour numbers."""
-        held = self.all()
-        hours: NDArray[np.int64] = held[1][held[0] == series]
-        return hours
-
-    def done(self, held: NDArray[np.int64], rolled: NDArray[np.bool_]) -> None:
-        """Forget those of ``held`` that were rolled up, unless readings have come since."""
-        with self._lock:
-            later = self._parts[1:] if self._parts and self._parts[0] is held else self._parts
-            self._parts = [held[:, ~rolled], *later]
-
-
-def _first_of_each(part: NDArray[np.int64]) -> NDArray[np.int64]:
-    order = np.lexsort((part[2], part[1], part[0]))
-    ordered = part[:, order]
-    new = (np.diff(ordered[0], prepend=-1) != 0) | (np.diff(ordered[1], prepend=-(2**62)) != 0)
-    return ordered[:, new]
+    day_ms: int
+    hours: Hours
 
 
 class Rollups:
@@ -158,106 +73,247 @@ class Rollups:
     def __init__(self, server: InfluxServer) -> None:
         self._server = server
 
-    def readings(
-        self, condition: str, start_ms: int, end_ms: int, through: int
-    ) -> Iterator[tuple[dict[str, str], Partials]]:
-        """Yield the minutes of each series that ``condition`` picks, from readings at or before ``through``."""
-        found: list[Table[_Reading]] = self._server.ask(
-            f"SELECT v, q, inbox_pos FROM {name(MEASUREMENT)} WHERE {condition}"  # noqa: S608 - escaped
-            f" AND {between(start_ms, end_ms)} GROUP BY station, device, indicator",
-            _Reading,
-        )
-        for table in found:
-            rows = [row for row in table.rows if row[3] is not None and row[3] <= through]
-            if rows:
-                t_ms, v, q, _ = zip(*rows, strict=True)
-                yield (
-                    dict(table.tags),
-                    of_readings(
-                        np.array(t_ms, np.int64),
-                        np.array(v, np.float64),
-                        np.array(q, np.uint8),
-                        Level.MINUTE,
-                    ),
-                )
+    # ---- rolling up
 
-    def stored(self, series: Series, level: Level, start_ms: int, end_ms: int) -> Partials:
-        """Return what stands in a level of one series."""
-        for _, found in self._stored(where(series), level, start_ms, end_ms):
-            return found
-        return _of_rows([])
+    def roll(self, block: Block, through: int, series: Sequence[Series], keeping: Keeping) -> None:
+        """Bring a block's hours, and the day that they are part of, up to inbox position ``through``.
+
+        ``series`` are the names of the numbers in ``block``.
+        """
+        number = {series[n]: n for n in np.unique(block.hours.series).tolist()}
+        new = np.zeros(len(series), np.int64)  # readings added to each
+        for piece in _pieces(block.hours):
+            names = [series[n] for n in np.unique(piece.series).tolist()]
+            span = (int(piece.hour.min()) * HOUR_MS, (int(piece.hour.max()) + 1) * HOUR_MS)
+            wanted = np.unique(piece.key())
+            stored = self._stored(_any_of(names), Level.HOUR, *span, number)
+            at = 0  # of minutes, too, all that is there may be wanted
+            if not keeping.minutes:
+                at = int(stored.through_at(piece.series, piece.hour * HOUR_MS).min())
+            found = self._readings(_any_of(names), *span, number, (at, through))
+            stored = stored.where(np.isin(_hours_of(stored.series, stored.start_ms), wanted))
+            found = found.where(np.isin(_hours_of(found.series, found.t_ms), wanted))
+            hours = added(stored, found, Level.HOUR)
+            np.add.at(new, hours.series, hours.count)
+            np.subtract.at(new, stored.series, stored.count)
+            if keeping.minutes:
+                minutes = self._stored(_any_of(names), Level.MINUTE, *span, number)
+                minutes = minutes.where(
+                    np.isin(_hours_of(minutes.series, minutes.start_ms), wanted)
+                )
+                minutes = added(minutes, found, Level.MINUTE)
+                self._write(Level.MINUTE, minutes.with_through(through), series)
+            if block.day_ms >= keeping.hours_ms:
+                self._write(Level.HOUR, hours.with_through(through), series)
+        if block.day_ms >= keeping.days_ms:
+            self._roll_day(block.day_ms, through, series, number, new, keeping)
+
+    def _roll_day(
+        self,
+        day_ms: int,
+        through: int,
+        series: Sequence[Series],
+        number: Mapping[Series, int],
+        new: NDArray[np.int64],
+        keeping: Keeping,
+    ) -> None:
+        """Sum the hours of a day; where some are gone, add what is new to the day that stands."""
+        end_ms = day_ms + Level.DAY.ms
+        stored = self._stored(_any_of(number), Level.DAY, day_ms, end_ms, number)
+        tables = self._ask(_DAY_SUMS, Level.HOUR, _any_of(number), day_ms, end_ms, BucketRow)
+        sums = read_buckets(*_known(tables, number))  # one each
+        sums = replace(sums, start_ms=np.full(len(sums), day_ms, np.int64))
+        had = np.zeros(len(series), np.int64)
+        had[stored.series] = stored.count
+        summed = np.zeros(len(series), np.int64)
+        summed[sums.series] = sums.count
+        gone = (day_ms < keeping.hours_ms) | (summed - new < had)
+        left = [one for one, n in number.items() if gone[n]]
+        days = sums.where(~gone[sums.series])
+        if left:
+            old = stored.where(gone[stored.series])
+            held = int(old.through.min()) if len(old) == len(left) else 0
+            found = self._readings(_any_of(left), day_ms, end_ms, number, (held, through))
+            days = days.then(added(old, found.where(gone[found.series]), Level.DAY))
+        self._write(Level.DAY, days.with_through(through), series)
+
+    def _write(self, level: Level, found: Partials, series: Sequence[Series]) -> None:
+        for begin in range(0, len(found), _LINES):
+            part = found.where(np.arange(begin, min(begin + _LINES, len(found))))
+            self._server.write(b"".join(encode(level, part, series.__getitem__)))
+
+    # ---- asking
+
+    def trend(
+        self,
+        series: Series,
+        level: Level,
+        span: tuple[int, int],
+        hours: NDArray[np.int64],
+        *,
+        through: int,
+    ) -> Partials:
+        """Return the buckets of one series that begin in ``span``; ``hours`` are its pending ones."""
+        start_ms, end_ms = span
+        number = {series: 0}
+        if level is Level.MINUTE:
+            stored = self._stored(where(series), level, start_ms, end_ms, number)
+            readings = self._readings(where(series), start_ms, end_ms, number, (0, through))
+            return added(stored, readings, level)
+        hours = hours[(hours * HOUR_MS < end_ms) & ((hours + 1) * HOUR_MS > start_ms)]
+        stored = self._stored(where(series), level, start_ms, end_ms, number)
+        if not len(hours):
+            return stored
+        if level is Level.HOUR:
+            return added(stored, self._of_hours(series, hours, through), level)
+        return self._pending_days(series, stored, hours, through)
+
+    def _pending_days(
+        self, series: Series, stored: Partials, hours: NDArray[np.int64], through: int
+    ) -> Partials:
+        """Return the days with ``hours`` put in: from their hours, or where these are gone added to what stands."""
+        number = {series: 0}
+        days = np.unique(Level.DAY.floor(hours * HOUR_MS))
+        by_hour, old = NONE, NONE
+        for begin, end in _runs(days // HOUR_MS, _TOGETHER_HOURS + 24):
+            span = (begin * HOUR_MS, end * HOUR_MS + Level.DAY.ms - HOUR_MS)
+            by_hour = by_hour.then(self._stored(where(series), Level.HOUR, *span, number))
+        by_hour = by_hour.where(np.isin(Level.DAY.floor(by_hour.start_ms), days))
+        summed = by_hour.merged(Level.DAY)
+        held = dict(zip(summed.start_ms.tolist(), summed.count.tolist(), strict=True))
+        gone = np.array(
+            [
+                count > held.get(day, 0)
+                for day, count in zip(stored.start_ms.tolist(), stored.count.tolist(), strict=True)
+            ],
+            np.bool_,
+        ) & np.isin(stored.start_ms, days)
+        for day_ms in stored.start_ms[gone].tolist():
+            found = self._readings(
+                where(series), day_ms, day_ms + Level.DAY.ms, number, (0, through)
+            )
+            old = old.then(added(stored.where(stored.start_ms == day_ms), found, Level.DAY))
+        fresh = added(by_hour, self._of_hours(series, hours, through), Level.HOUR)
+        fresh = fresh.merged(Level.DAY)
+        fresh = fresh.where(~np.isin(fresh.start_ms, old.start_ms))
+        rest = stored.where(~np.isin(stored.start_ms, days))
+        return rest.then(fresh).then(old).merged(Level.DAY)
+
+    def _of_hours(self, series: Series, hours: NDArray[np.int64], through: int) -> Readings:
+        """Return the readings of hours of one series, and of some between them."""
+        found = []
+        for begin, end in _runs(hours, _TOGETHER_HOURS):
+            span = (begin * HOUR_MS, end * HOUR_MS)
+            found.append(self._readings(where(series), *span, {series: 0}, (0, through)))
+        many = Readings(
+            *(np.concatenate([getattr(one, c) for one in found]) for c in Readings.__slots__)
+        )
+        return many.where(np.isin(many.t_ms // HOUR_MS, hours))
+
+    def _readings(
+        self,
+        condition: str,
+        start_ms: int,
+        end_ms: int,
+        number: Mapping[Series, int],
+        behind: tuple[int, int],
+    ) -> Readings:
+        """Return readings with positions after the first and up to the second of ``behind``."""
+        after, through = behind
+        if after:
+            condition = f"{condition} AND inbox_pos > {after}"
+        tables: list[Table[ReadingRow]] = self._server.ask(
+            f"SELECT {READING_COLUMNS} FROM {name(MEASUREMENT)} WHERE {condition}"  # noqa: S608 - escaped
+            f" AND {between(start_ms, end_ms)} GROUP BY station, device, indicator",
+            ReadingRow,
+        )
+        return read_readings(*_known(tables, number), through)
 
     def _stored(
-        self, condition: str, level: Level, start_ms: int, end_ms: int
-    ) -> Iterator[tuple[dict[str, str], Partials]]:
-        found: list[Table[_Bucket]] = self._server.ask(
-            f"SELECT minimum, maximum, total, valued, readings, good FROM {name(measurement(level))}"  # noqa: S608
+        self,
+        condition: str,
+        level: Level,
+        start_ms: int,
+        end_ms: int,
+        number: Mapping[Series, int],
+    ) -> Partials:
+        tables = self._ask(BUCKET_COLUMNS, level, condition, start_ms, end_ms, BucketRow)
+        return read_buckets(*_known(tables, number))
+
+    def _ask(
+        self, columns: str, level: Level, condition: str, start_ms: int, end_ms: int, row: object
+    ) -> list[Table[BucketRow]]:
+        return self._server.ask(
+            f"SELECT {columns} FROM {name(measurement(level))}"  # noqa: S608 - escaped
             f" WHERE {condition} AND {between(start_ms, end_ms)} GROUP BY station, device, indicator",
-            _Bucket,
+            row,
         )
-        return ((dict(table.tags), _of_rows(table.rows)) for table in found)
 
-    def write(self, level: Level, buckets: Sequence[tuple[Series, Partials]]) -> None:
-        """Write buckets over what stands there."""
-        lines = [line for series, found in buckets for line in _lines(level, series, found)]
-        for begin in range(0, len(lines), _LINES):
-            self._server.write("".join(lines[begin : begin + _LINES]).encode())
 
-    def roll(self, hour: int, series: Sequence[Series], through: int) -> None:
-        """Compute one hour of ``series`` again, and the day that it is part of."""
-        start_ms = hour * HOUR_MS
-        day_ms = Level.DAY.floor(start_ms)
-        wanted = set(series)
-        stations = sorted({one.station for one in series})
-        for begin in range(0, len(stations), STATIONS):
-            some = " OR ".join(
-                f"station = {literal(one)}" for one in stations[begin : begin + STATIONS]
-            )
-            found = self.readings(f"({some})", start_ms, start_ms + HOUR_MS, through)
-            minutes = [(one, rows) for tags, rows in found if (one := series_of(tags)) in wanted]
-            self.write(Level.MINUTE, minutes)
-            self.write(Level.HOUR, [(one, rows.merged(Level.HOUR)) for one, rows in minutes])
-            hours = self._stored(f"({some})", Level.HOUR, day_ms, day_ms + Level.DAY.ms)
-            self.write(
-                Level.DAY,
-                [
-                    (one, rows.merged(Level.DAY))
-                    for tags, rows in hours
-                    if (one := series_of(tags)) in wanted
-                ],
-            )
+def blocks(hours: Hours, series: Sequence[Series]) -> Iterator[Block]:
+    """Yield ``hours`` in parts that are rolled up at once, oldest days first."""
+    if not len(hours):
+        return
+    stations: dict[str, int] = {}
+    numbers, which = np.unique(hours.series, return_inverse=True)
+    of_number = [stations.setdefault(series[n].station, len(stations)) for n in numbers.tolist()]
+    station = np.array(of_number, np.int64)[which]
+    day = Level.DAY.floor(hours.hour * HOUR_MS)
+    order = np.lexsort((hours.hour, station, day))
+    hours, station, day = hours.take(order), station[order], day[order]
+    first = np.flatnonzero((np.diff(station, prepend=-1) != 0) | (np.diff(day, prepend=0) != 0))
+    size = np.add.reduceat(hours.count, first).tolist()
+    ends = [*first[1:].tolist(), len(hours)]
+    begin, held, count = 0, 0, 0
+    for at, end, more in zip(first.tolist(), ends, size, strict=True):
+        full = held == STATIONS or count + more > READINGS or day[at] != day[begin]
+        if held and full:
+            yield Block(int(day[begin]), hours.take(np.arange(begin, at)))
+            begin, held, count = at, 0, 0
+        held, count = held + 1, count + more
+        if end == len(hours):
+            yield Block(int(day[begin]), hours.take(np.arange(begin, end)))
+
+
+def _pieces(hours: Hours) -> Iterator[Hours]:
+    """Yield a block's hours in parts of about READINGS."""
+    if int(hours.count.sum()) <= 2 * READINGS:
+        yield hours
+        return
+    hours = hours.take(np.lexsort((hours.series, hours.hour)))
+    part = (np.cumsum(hours.count) - hours.count) // READINGS
+    for number in np.unique(part).tolist():
+        yield hours.take(part == number)
+
+
+def _runs(numbers: NDArray[np.int64], gap: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, behind the last) of ordered numbers that are nearer to each other than ``gap``."""
+    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) >= gap) + 1):
+        yield int(run[0]), int(run[-1]) + 1
+
+
+def _hours_of(series: NDArray[np.int64], t_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    return hour_key(series, t_ms // HOUR_MS)
+
+
+def _any_of(series: Mapping[Series, int] | Sequence[Series]) -> str:
+    """Return a condition that picks ``series``, and of stations with many of them others too."""
+    if len(series) <= _EACH:
+        return either(series)
+    stations = sorted({one.station for one in series})
+    return "(" + " OR ".join(f"station = {literal(one)}" for one in stations) + ")"
+
+
+def _known(
+    tables: list[Table[Row]], number: Mapping[Series, int]
+) -> tuple[list[Table[Row]], NDArray[np.int64]]:
+    """Return those of ``tables`` whose series have a number, and the numbers."""
+    found = [(table, number.get(series_of(table.tags))) for table in tables]
+    return [table for table, n in found if n is not None], np.array(
+        [n for _, n in found if n is not None], np.int64
+    )
 
 
 def series_of(tags: Mapping[str, str]) -> Series:
     """Return the series that an answer's tags name."""
     return Series(tags["station"], tags["device"], tags["indicator"])
-
-
-def _of_rows(rows: Sequence[_Bucket]) -> Partials:
-    columns: Sequence[Sequence[object]] = list(zip(*rows, strict=True)) or [()] * 7
-    start, minimum, maximum, total, valued, count, good = columns
-    return Partials(
-        np.array(start, np.int64),
-        np.array(minimum, np.float64),
-        np.array(maximum, np.float64),
-        np.array(total, np.float64),
-        np.array(valued, np.int64),
-        np.array(count, np.int64),
-        np.array(good, np.int64),
-    )
-
-
-def _lines(level: Level, series: Series, found: Partials) -> Iterator[str]:
-    head = (
-        f"{measurement(level)},device={tag_value(series.device)},indicator={tag_value(series.indicator)},"
-        f"station={tag_value(series.station)} "
-    )
-    for start, low, high, total, valued, count, good in zip(
-        *(getattr(found, f.name).tolist() for f in fields(found)), strict=True
-    ):
-        values = ""
-        if valued:
-            values = f"maximum={float_field(high)},minimum={float_field(low)},"
-        yield (
-            f"{head}good={good}i,{values}readings={count}i,total={float_field(total)},valued={valued}i {start}\n"
-        )

@@ -120,7 +120,7 @@ def test_whatever_comes_in_any_order_is_rolled_up_exactly_once(tmp_path_factory,
     store.close()
 
 
-def test_a_month_that_is_over_is_one_sorted_part_and_live_tables_are_gone(store, tmp_path):
+def test_a_month_that_is_over_is_one_sorted_part_and_live_tables_are_gone(store):
     feed, rows = Feed(), []
     for n in range(6):
         pack = [(s, NOW + (n * 20 + k) * HOUR_MS, float(k), PASS) for k in range(5) for s in (A, B)]
@@ -217,6 +217,53 @@ def test_killed_at_any_moment_each_reading_is_rolled_up_exactly_once(tmp_path):
         assert store.count() == 2 * len(rows)
         store.close()
     assert seen > 10
+
+
+class Stops:
+    """A connection that ends the work at its ``last``-th statement; what rolls back still does."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, last: int) -> None:
+        self._db, self._left = db, last
+
+    def execute(self, sql: str, *parameters: object) -> duckdb.DuckDBPyConnection:
+        if sql != "ROLLBACK":
+            self._left -= 1
+        if self._left < 0:
+            raise InterruptedError(sql)
+        return self._db.execute(sql, *parameters)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def test_stopped_at_any_statement_nothing_is_lost_or_counted_twice(tmp_path):
+    feed, rows = Feed(), []
+    path, last, stopped = tmp_path / "readings.duckdb", 0, 0
+    while True:
+        store = DuckDBStore(path, retention=FOR_EVER)
+        pack = [
+            (s, NOW + (last * 9 + k) * HOUR_MS, float(last), PASS) for k in range(3) for s in (A, B)
+        ]
+        store.append(feed.batch([row[:3] for row in pack]))
+        rows += pack
+        store._upkeep._db = Stops(store._upkeep._db, last)
+        try:
+            store.maintain(NOW + last * DAY_MS, ())
+        except InterruptedError:
+            stopped += 1
+        else:
+            store.close()
+            break
+        store.close()
+        store = DuckDBStore(path, retention=FOR_EVER)
+        check(store, rows)
+        store.close()
+        last += 1 if last < 25 else 6
+    assert stopped > 25
+    store = DuckDBStore(path, retention=FOR_EVER)
+    settle(store, NOW + 90 * DAY_MS)
+    check(store, rows)
+    store.close()
 
 
 # ---- retention

@@ -87,7 +87,9 @@ def test_a_day_begins_at_midnight_in_shanghai():
         (7, 2000, 604_800, Level.HOUR),  # one a second
         (30, 2000, 43_200, Level.HOUR),
         (365, 2000, 525_600, Level.DAY),
-        (365, 2000, 8760, None),
+        (365, 2000, 1990, None),
+        (60, 2000, 17_520, None),
+        (365, 2000, 17_520, Level.DAY),
         (365, 10_000, 525_600, Level.HOUR),
         (3650, 300, 5_000_000, Level.DAY),
     ],

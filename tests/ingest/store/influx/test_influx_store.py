@@ -387,6 +387,152 @@ def test_a_trend_is_exact_before_and_after_rolling_up_and_for_what_comes_late(st
     same_trend(store, A, level)
 
 
+YEARS = Retention(readings_days=30, minute_days=100, hour_days=200, day_days=0)
+DAYS = 24 * HOUR
+
+
+def row_of(trend) -> list[tuple]:
+    columns = (trend.count, trend.minimum, trend.mean, trend.maximum, trend.good)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+@pytest.mark.parametrize(
+    ("age_days", "levels"), [(60, [Level.MINUTE, Level.HOUR, Level.DAY]), (300, [Level.DAY])]
+)
+def test_a_late_reading_is_added_to_roll_ups_whose_readings_are_gone(
+    influx, database, age_days, levels, rolled
+):
+    """At 300 days the hours are gone too, and only the day is there to be added to."""
+    store = InfluxStore(influx.server(database), rejected=print, retention=YEARS)
+    feed, old = Feed(), Level.DAY.floor(NOW - age_days * DAYS) + 5 * HOUR
+    store.append(feed.batch([(A, old, 4.0), (A, old + 1, 2.0), (B, old, 1.0)], q=[1, 3, 1]))
+    store.maintain(old + 2 * HOUR, [])  # rolled up when it was new
+    store.maintain(NOW, [])
+    assert values(store) == []
+    for n, (t_ms, v) in enumerate([(old + 2, 9.0), (old + 3, 0.0), (old, 5.0)]):
+        store.append(feed.batch([(A, t_ms, v)]))
+        if rolled:
+            store.maintain(NOW + (n + 1) * DAYS, [])
+            assert values(store) == []  # it went after the others
+    together = (5, 0.0, 4.0, 9.0, 0.8)
+    for level in levels:
+        assert row_of(store.trend(A, **ALL, level=level)) == [together]
+        assert row_of(store.trend(B, **ALL, level=level)) == [(1, 1.0, 1.0, 1.0, 1.0)]
+    assert store.count() == 6
+    store.close()
+
+
+def test_rolling_up_that_is_cut_off_adds_nothing_twice(influx, database):
+    lost: set[bytes] = set()
+
+    def lossy(request):
+        return Answer(503) if any(one in request.body for one in lost) else None
+
+    with behind(influx, database, lossy) as (store, _):
+        store._retention = YEARS
+        feed, old = Feed(), NOW - 60 * DAYS
+        store.append(feed.batch([(A, old + n, float(n)) for n in range(5)]))
+        store.maintain(NOW, [])
+        store.append(feed.batch([(A, old + 7, 7.0)]))
+        for name in (b"reading_day,", b"agrigate_series,", b"agrigate_store "):
+            lost.add(name)
+            with pytest.raises(UnavailableError):
+                store.maintain(NOW, [])
+            lost.clear()
+            for level in (Level.HOUR, Level.DAY):
+                [(count, *_)] = row_of(store.trend(A, **ALL, level=level))
+                assert count == 6
+        store.maintain(NOW, [])
+        for level in (Level.HOUR, Level.DAY):
+            [(count, low, mean, high, _)] = row_of(store.trend(A, **ALL, level=level))
+            assert (count, low, mean, high) == (6, 0.0, 17 / 6, 7.0)
+
+
+def test_minutes_are_written_when_they_outlive_the_readings(influx, database):
+    retention = Retention(readings_days=30, minute_days=100)
+    store = InfluxStore(influx.server(database), rejected=print, retention=retention)
+    feed, old = Feed(), Level.DAY.floor(NOW - 60 * DAYS)
+    store.append(feed.batch([(A, old + n * 30_000, float(n)) for n in range(6)]))
+    store.maintain(old + 2 * HOUR, [])
+    same_trend(store, A, Level.MINUTE)
+    before = row_of(store.trend(A, **ALL, level=Level.MINUTE))
+    assert [row[0] for row in before] == [2, 2, 2]
+    store.maintain(NOW, [])
+    assert values(store) == []
+    assert row_of(store.trend(A, **ALL, level=Level.MINUTE)) == before
+    store.close()
+    influx.database(f"{database}-b")
+    store = InfluxStore(influx.server(f"{database}-b"), rejected=print)  # 400 and 100 days
+    store.append(Feed().batch([(A, NOW + n * 30_000, float(n)) for n in range(6)]))
+    store.maintain(NOW + 2 * HOUR, [])
+    assert b"reading_minute" not in influx.run("SHOW MEASUREMENTS", db=f"{database}-b")
+    same_trend(store, A, Level.MINUTE)
+    store.close()
+
+
+def test_many_series_are_rolled_up_in_parts_that_are_not_large(influx, database):
+    """Small parts: so an answer is decoded, and a part written, in a moment."""
+    with behind(influx, database, lambda _: None) as (store, web):
+        feed = Feed()
+        series = [Series(f"s{n % 30:02}", "d", f"i{n // 30}") for n in range(1500)]
+        steps = range(0, HOUR, 60_000)
+        for begin in range(0, 60, 20):
+            part = [(s, NOW + t, t / 1e6) for t in steps[begin : begin + 20] for s in series]
+            store.append(feed.batch(part))
+        web.requests.clear()
+        store.maintain(NOW + 2 * HOUR, [])
+        rolled = [r for r in web.writes if r.body.startswith(b"reading_")]
+        assert 3 <= len(rolled) <= 60  # some hours, some days; none for each series
+        for one in (series[0], series[777]):
+            same_trend(store, one, Level.HOUR)
+            same_trend(store, one, Level.DAY)
+
+
+def test_closing_does_not_wait_for_all_to_be_rolled_up(influx, database, monkeypatch):
+    now_s = iter(range(0, 1_000_000, 5)).__next__
+    with behind(influx, database, lambda _: None) as (store, _):
+        feed = Feed()
+        hours = [(A, NOW - n * DAYS, 1.0) for n in range(400)]
+        store.append(feed.batch(hours))
+        monkeypatch.setattr("ingest.store.influx.influx_store.time.monotonic", now_s)
+        store.close()
+        monkeypatch.undo()
+    with behind(influx, database, lambda _: None) as (store, _):
+        assert store.cursor() == 0  # what is left comes from the inbox again
+        store.append(feed.batch([]))
+        store._pending.touch(store._rows(Feed().batch(hours), 0, 1).rows)
+        assert store.trend(A, **ALL, level=Level.DAY).count.sum() == 400
+
+
+def test_a_reading_too_old_waits_while_readings_of_its_time_are_deleted(influx, database):
+    """Else it would be gone before it is rolled up."""
+    deleting, go_on = threading.Event(), threading.Event()
+
+    def slow(request):
+        if b"DELETE" in request.body and b"%22reading%22" in request.body:
+            deleting.set()
+            assert go_on.wait(20)
+
+    with behind(influx, database, slow) as (store, _):
+        store._retention = YEARS
+        feed, old = Feed(), NOW - 60 * DAYS
+        store.append(feed.batch([(A, old, 1.0)]))
+        upkeep = threading.Thread(target=store.maintain, args=(NOW, []))
+        upkeep.start()
+        assert deleting.wait(10)
+        store.append(feed.batch([(B, NOW, 1.0)]))  # others do not wait
+        writer = threading.Thread(target=store.append, args=(feed.batch([(A, old + 1, 3.0)]),))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        go_on.set()
+        writer.join()
+        upkeep.join()
+        assert values(store) == [(old + 1, 3.0, 0)]
+        assert row_of(store.trend(A, **ALL, level=Level.DAY)) == [(2, 1.0, 2.0, 3.0, 1.0)]
+
+
 def test_after_a_crash_hours_that_were_not_rolled_up_are_known_again(influx, database):
     with behind(influx, database, lambda _: None) as (store, _):
         feed = Feed()
