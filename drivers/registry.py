@@ -41,5 +41,5 @@ def _listening(name: str) -> Driver:
 
 
 DRIVERS: dict[str, Driver] = {
-    driver.name: driver for driver in (_polled("modbus"), _listening("slip"))
+    driver.name: driver for driver in (_polled("modbus"), _listening("slip"), _listening("tester"))
 }

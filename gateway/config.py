@@ -31,14 +31,18 @@ STATION_KEYS = ("code", "enrolment", "device")
 # Settings that all devices of one line must share: it speaks at one speed, in one framing at a time.
 LINE_SETTINGS = ("framing", "baud", "format")
 
+# What names a file or folder in a device's ``transport``.
+PATH_KEYS = ("folder", "key_file")
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
-    """``[agent]``: where the agent keeps what it must not lose, and where its metrics are read."""
+    """``[agent]``: where the agent keeps what it must not lose, where its metrics are read and its own page is."""
 
     data_dir: Annotated[str, Meta(min_length=1)]
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    local_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
 
 class SpoolSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,7 @@ class EdgeConfig:
     stations: tuple[Station, ...]
     warnings: tuple[str, ...] = ()
     metrics_port: int = 0
+    local_port: int = 0
 
 
 def load(path: Path) -> EdgeConfig:
@@ -138,6 +143,7 @@ class _Reader:
             stations=stations,
             warnings=tuple(self.warnings),
             metrics_port=agent.metrics_port,
+            local_port=agent.local_port,
         )
 
     def table(self, root: Mapping[str, object], name: str, kind: type[S]) -> S | None:
@@ -259,6 +265,14 @@ class _Reader:
                 where, "station", "the device stands under its station already; leave it out"
             )
         rest = {key: value for key, value in table.items() if key != "driver"}
+        transport = rest.get("transport")
+        if isinstance(transport, dict):
+            rest["transport"] = {
+                key: str(self.beside(value))
+                if key in PATH_KEYS and isinstance(value, str) and value
+                else value
+                for key, value in transport.items()
+            }
         try:
             return Device(driver, driver.parse({**rest, "station": code}, self._where(where)))
         except ConfigError as exc:

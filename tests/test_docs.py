@@ -25,7 +25,7 @@ from alerts.states import TABLE, State
 from dashboards import deploy_cli, server_config
 from drivers.modbus.config import SettingTable
 from drivers.modbus.models import PointTable
-from drivers.slip.config import DefaultsTable
+from drivers.tester.config import DefaultsTable
 from gateway import config, keys, link, spool, wire
 from gateway.broker import LoginTable
 from gateway.wire import EpochState, Lane

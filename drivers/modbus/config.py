@@ -1,4 +1,4 @@
-"""The ``[[station.device]]`` table of a Modbus TCP device, checked into points and blocks."""
+"""The ``[[station.device]]`` table of a Modbus device, checked into points and blocks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import msgspec
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
 from drivers.modbus import models
+from drivers.modbus.lines import BAUDS, Format, Line, SerialLine, TcpLine
 from drivers.modbus.plan import Block, coalesce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drivers.modbus.points import Point
+    from drivers.modbus.steps import Step
 
 MAX_TIMEOUT_S = 60.0
 _INLINE_MAX_READ = 125  # Modbus application protocol V1.1b3 §6.3
 _INLINE_TIMEOUT_S = 1.0
+_SERIAL_GAP_MS = 20  # USB adapters hold bytes back for up to 16 ms
+_PORT = 502
+_DEFAULT_BAUD = 9600
+_DEFAULT_FORMAT: Format = "8N1"
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -30,12 +36,17 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     path: DevicePath
     driver: Literal["modbus"] = "modbus"
     station: str = ""
-    host: Annotated[str, msgspec.Meta(min_length=1)]
-    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 502
+    host: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    serial: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    baud: int | None = None
+    format: Format | None = None
+    framing: Literal["tcp", "rtu", "ascii"] | None = None
+    echo: bool = False
     unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)]
     poll_interval_s: Seconds = 60.0
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
-    gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     model: str = ""
     settings: dict[str, dict[str, object]] = {}
     indicators: list[str] = []
@@ -58,12 +69,11 @@ class SettingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class ModbusDevice:
-    """One Modbus TCP device to poll; times in seconds, ``gap_ms`` between two requests to it."""
+    """One Modbus device to poll; times in seconds, ``gap_ms`` of quiet between two requests on its bus."""
 
     path: str
     poll_interval_s: float
-    host: str
-    port: int
+    line: Line
     unit_id: int
     timeout_s: float
     gap_ms: int
@@ -72,11 +82,13 @@ class ModbusDevice:
     max_read: int
     exact_blocks_only: bool
     model: str = ""
+    reply_unit: int | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def bus(self) -> str:
-        """Key of the bus: one TCP connection per host and port."""
-        return f"tcp:{self.host}:{self.port}"
+        """Key of the bus: one TCP connection per host and port, or one serial port."""
+        return self.line.bus
 
 
 def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
@@ -84,10 +96,13 @@ def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
     faults: list[str] = []
     read = read_table(DeviceTable, table, where, faults)
     inline = table.get("points")
+    if "host" not in table and "serial" not in table:
+        faults.append(f"{where}: host (or serial): is missing")
     if read is None:
         if isinstance(inline, list):  # look at the points even so: one run names everything
             models.read_points([p for p in inline if isinstance(p, dict)], where, faults)
         raise ConfigError(faults)
+    _check_line(read, where, faults)
     if bool(read.model) == bool(read.points):
         faults.append(f"{where}: model: give either model or points")
         raise ConfigError(faults)
@@ -95,6 +110,52 @@ def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
     if device is None or faults:
         raise ConfigError(faults)
     return device
+
+
+def _check_line(read: DeviceTable, where: str, faults: list[str]) -> None:
+    """Refuse a device on two lines, keys of the other line, and what the line cannot do."""
+    if read.host is not None and read.serial is not None:
+        faults.append(f"{where}: serial: give either host or serial")
+        return
+    if read.serial is None:
+        faults.extend(
+            f"{where}: {name}: belongs to serial; a TCP line has none"
+            for name in ("baud", "format", "echo")
+            if getattr(read, name)
+        )
+        if read.framing == "ascii":
+            faults.append(f"{where}: framing: ascii is for serial; over TCP write tcp or rtu")
+        return
+    if read.port is not None:
+        faults.append(f"{where}: port: belongs to host; a serial line has none")
+    if read.framing == "tcp":
+        faults.append(f"{where}: framing: tcp is for host; on a serial port write rtu or ascii")
+    if read.baud is not None and read.baud not in BAUDS:
+        faults.append(f"{where}: baud: {read.baud} is none of {', '.join(map(str, BAUDS))}")
+    if (read.format or _DEFAULT_FORMAT)[0] == "7" and read.framing != "ascii":
+        faults.append(f"{where}: format: {read.format} has 7 data bits; rtu needs 8")
+
+
+def _line(read: DeviceTable, baud: int = _DEFAULT_BAUD, form: Format = _DEFAULT_FORMAT) -> Line:
+    """Return the line of a checked table; ``baud`` and ``form`` stand for what it leaves out."""
+    if read.serial is None:
+        return TcpLine(
+            read.host or "", read.port or _PORT, "rtu" if read.framing == "rtu" else "tcp"
+        )
+    return SerialLine(
+        path=read.serial,
+        baud=read.baud or baud,
+        format=read.format or form,
+        framing="ascii" if read.framing == "ascii" else "rtu",
+        echo=read.echo,
+    )
+
+
+def _gap_ms(read: DeviceTable, gap_ms: int) -> int:
+    """Return the pause of the table, else on serial frames ``gap_ms``; a Modbus TCP server needs none."""
+    if read.gap_ms is not None:
+        return read.gap_ms
+    return 0 if read.serial is None and read.framing != "rtu" else gap_ms
 
 
 def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
@@ -132,6 +193,7 @@ def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevic
         max_read=model.table.max_read,
         exact=model.table.exact_blocks_only,
         timeout_s=model.table.timeout_ms / 1000,
+        model=model,
     )
 
 
@@ -236,6 +298,7 @@ def _device(
     max_read: int,
     exact: bool,
     timeout_s: float,
+    model: models.Model | None = None,
 ) -> ModbusDevice | None:
     faults.extend(
         f"{where}: {p.indicator}: {p.type} needs {p.type.words} registers, max_read is {max_read}"
@@ -251,16 +314,17 @@ def _device(
     return ModbusDevice(
         path=read.path,
         poll_interval_s=read.poll_interval_s,
-        host=read.host,
-        port=read.port,
+        line=_line(read, model.table.line.baud, model.table.line.format) if model else _line(read),
         unit_id=read.unit_id,
         timeout_s=timeout_s if read.timeout_s is None else read.timeout_s,
-        gap_ms=read.gap_ms,
+        gap_ms=_gap_ms(read, model.table.gap_ms if model else _SERIAL_GAP_MS),
         points=tuple(points),
         blocks=read_blocks,
         max_read=max_read,
         exact_blocks_only=exact,
         model=read.model,
+        reply_unit=model.table.reply_unit if model else None,
+        steps=model.steps if model else (),
     )
 
 

@@ -12,8 +12,9 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from drivers.errors import LinkError
 from drivers.modbus.config import parse
 from drivers.modbus.frames import mbap_frame, read_request
+from drivers.modbus.lines import TcpLine
 from drivers.modbus.points import PointType, write_raw
-from drivers.modbus.session import ModbusSession, open_session
+from drivers.modbus.session import ModbusSession, open_link, open_session
 
 UNIT = 7
 
@@ -354,7 +355,7 @@ async def test_unit_0_takes_only_its_own_answer():
     )
     server = Scripted(lambda _u, _f, _a, _c, n: [(n, 5 if n == 1 else 0, words(6))])
     async with server.running() as port:
-        session = ModbusSession("127.0.0.1", port, clock())
+        session = ModbusSession(open_link(TcpLine("127.0.0.1", port)), clock())
         try:
             assert by_indicator(await session.poll(config)) == {"soil_ph": "bad:frame"}
         finally:
@@ -457,6 +458,6 @@ async def test_two_devices_share_a_connection_and_keep_their_plans():
 
 
 async def test_close_twice_and_before_the_first_poll():
-    session = ModbusSession("127.0.0.1", 1, clock())
+    session = ModbusSession(open_link(TcpLine("127.0.0.1", 1)), clock())
     await session.close()
     await session.close()

@@ -3,7 +3,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drivers.errors import FrameError
-from drivers.slip.codec import MAX_LINE_BYTES, MAX_SLIP_BYTES, BlockEnd, SlipReader
+from drivers.slip.config import parse
+from drivers.tester.key_value import KeyValueReader, KeyValueTable
+from drivers.tester.points import record_of
+from drivers.tester.printer import MAX_LINE_BYTES, MAX_SLIP_BYTES, BlockEnd
 
 # protocols/rapid_testers.md §5, example 2 (constructed)
 EXAMPLE = """样品编号：NS20261102-001
@@ -29,7 +32,8 @@ PAIRS = (
 
 
 def reader(**options):
-    return SlipReader(**{"start_label": "样品编号"} | options)
+    charset = options.pop("charset", "auto")
+    return KeyValueReader(KeyValueTable(**options), charset=charset)
 
 
 def taken(slips):
@@ -37,7 +41,7 @@ def taken(slips):
     found = []
     while True:
         try:
-            slip = slips.next_slip()
+            slip = slips.next()
         except FrameError as exc:
             found.append(str(exc))
             continue
@@ -49,7 +53,7 @@ def taken(slips):
 def read(*chunks, **options):
     slips = reader(**options)
     for chunk in chunks:
-        slips.receive(chunk)
+        slips.feed(chunk)
     return taken(slips)
 
 
@@ -136,7 +140,7 @@ def test_titles_alone_are_no_slips():
 
 def test_silence_ends_a_slip():
     slips = reader()
-    slips.receive(EXAMPLE.encode("gbk")[:-1])
+    slips.feed(EXAMPLE.encode("gbk")[:-1])
     assert taken(slips) == []
     assert slips.is_open
     slips.silence()
@@ -146,18 +150,18 @@ def test_silence_ends_a_slip():
 
 def test_silence_heals_a_command_that_noise_made():
     slips = reader()
-    slips.receive(b"\x1dv0\x00\xff\x00\xff\x00")  # a bitmap that never comes
+    slips.feed(b"\x1dv0\x00\xff\x00\xff\x00")  # a bitmap that never comes
     assert slips.is_open
     slips.silence()
-    slips.receive((EXAMPLE + "\n").encode("gbk"))
+    slips.feed((EXAMPLE + "\n").encode("gbk"))
     assert [s.pairs for s in taken(slips)] == [PAIRS]
 
 
 def test_only_the_chosen_ends_end_a_slip():
     text = EXAMPLE.replace("检测项目", "\n检测项目").encode("gbk")
-    (slip,) = read(text + CUT, ends=frozenset({BlockEnd.CUT}))
+    (slip,) = read(text + CUT, block_end=[BlockEnd.CUT])
     assert slip.pairs == PAIRS
-    (slip,) = read(EXAMPLE.encode("gbk"), ends=frozenset(), end_label="被 检 单 位")
+    (slip,) = read(EXAMPLE.encode("gbk"), block_end=[], end_label="被 检 单 位")
     assert slip.pairs == PAIRS
 
 
@@ -181,7 +185,7 @@ def test_what_breaks_a_cap_is_refused_once_and_the_next_slip_is_good(noise, reas
 def test_printer_status_alone_never_grows():
     slips = reader()
     for _ in range(100):
-        slips.receive(b"\x16\x12\x00" * 1000)
+        slips.feed(b"\x16\x12\x00" * 1000)
     assert taken(slips) == []
     assert not slips.is_open
 
@@ -225,14 +229,14 @@ TOKENS = st.lists(
 def test_any_split_gives_the_same(tokens, data):
     stream = b"".join(tokens)
     whole = reader()
-    whole.receive(stream)
+    whole.feed(stream)
     split = reader()
     if data is None:
         cuts = list(range(len(stream) + 1))
     else:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        split.receive(stream[start:end])
+        split.feed(stream[start:end])
     assert taken(whole) == taken(split)
     whole.silence()
     split.silence()
@@ -248,10 +252,24 @@ def test_byte_by_byte_gives_the_same():
 def test_garbage_raises_only_frame_errors(chunks):
     slips = reader()
     for chunk in chunks:
-        slips.receive(chunk)
+        slips.feed(chunk)
         taken(slips)
     slips.silence()
     taken(slips)
     assert not slips.is_open
-    slips.receive((EXAMPLE + "\n").encode("gbk"))
+    slips.feed((EXAMPLE + "\n").encode("gbk"))
     assert [s.pairs for s in taken(slips)] == [PAIRS]
+
+
+def test_a_slip_cut_in_two_by_silence_is_never_joined_by_guess():
+    device = parse({"path": "t1", "serial": "/dev/null"}, "test")
+    slips = device.reader()
+    text = EXAMPLE.encode("gbk")
+    cut = text.index("检测项目".encode("gbk"))
+    for part in (text[:cut], text[cut:]):
+        slips.feed(part)
+        slips.silence()
+    first, rest = (record_of(slips.next(), device, 1_793_580_300_000) for _ in range(2))
+    assert (first.sample_no, first.value) == ("NS20261102-001", None)
+    assert first.quality_flags == ("result_missing", "time_missing")
+    assert (rest.sample_no, rest.quality_flags) == ("", ("sample_missing",))

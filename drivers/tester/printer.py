@@ -1,22 +1,25 @@
-"""A printer's byte stream to slips: ESC/POS stripped, blocks cut, text decoded (sans-IO).
+"""A printer's byte stream to blocks of lines: ESC/POS stripped, blocks cut, text decoded (sans-IO).
 
 A block ends at a blank line, a form feed, a paper cut, the end label, the second start label (no slip has two), or when
-the caller says that the line fell silent. A block without a label is no slip. What the stream says does not depend on
-how it was cut into chunks.
+the caller says that the line fell silent. What the stream says does not depend on how it was cut into chunks.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from drivers.errors import FrameError
+from drivers.tester.reader import MAX_RAW_BYTES, Found
+from drivers.tester.text import decoded_as, folded, split_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from drivers.tester.reader import RawRecord
 
 MAX_LINE_BYTES = 512  # printers have 32 to 64 columns; names run over a few lines
-MAX_SLIP_BYTES = 8 * 1024  # what a record may carry as ``raw``
+MAX_SLIP_BYTES = MAX_RAW_BYTES
 MAX_BITMAP_BYTES = 128 * 1024  # 576 dots × 1800 lines, a logo on 80 mm paper
 _MAX_STRING_BYTES = 255  # a barcode or tab list that ends with NUL
 
@@ -31,17 +34,6 @@ _FS_LENGTH = dict.fromkeys(b"&.", 2) | {ord("S"): 4, ord("p"): 4, ord("("): 5}
 _DLE_LENGTH = {4: 3, 5: 3, 0x14: 5}
 _CUT_WITH_FEED = frozenset((65, 66, 97, 98, 103, 104))
 
-CHARSETS = {
-    "auto": ("utf-8", "gb18030"),
-    "gbk": ("gb18030",),  # a superset of gbk, which is a superset of gb2312
-    "gb18030": ("gb18030",),
-    "utf-8": ("utf-8",),
-    "latin-1": ("latin-1",),
-}
-
-_SEPARATOR = re.compile(r"[:：=＝﹕]")
-_MAX_LABEL_CHARS = 20
-
 
 class BlockEnd(StrEnum):
     """What ends a slip, beside silence and the end label."""
@@ -52,42 +44,18 @@ class BlockEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Slip:
-    """One printed block: ``pairs`` of (folded label, value as printed), the text and the bytes (bitmaps left out)."""
+class Block:
+    """What was printed at one go: its lines as bytes, its text, and the bytes (bitmaps left out)."""
 
-    pairs: tuple[tuple[str, str], ...]
+    lines: tuple[bytes, ...]
     text: str
+    charset: str
     raw: bytes
-    damaged: bool = field(default=False)
-    """Some bytes are no text in the device's character set; they stand as U+FFFD."""
+    damaged: bool
 
 
-def folded(text: str) -> str:
-    """Return ``text`` in half width, without blanks and in lower case: how labels and words are compared.
-
-    >>> folded("抑　制 率（％）")
-    '抑制率(%)'
-    """
-    return "".join(unicodedata.normalize("NFKC", text).split()).casefold()
-
-
-def split_line(line: str) -> tuple[str, str] | None:
-    """Return (folded label, value) of a line, or None for a line without a label.
-
-    >>> split_line("抑 制 率：63.2 %"), split_line("------")
-    (('抑制率', '63.2 %'), None)
-    """
-    found = _SEPARATOR.search(line)
-    if found is None:
-        return None
-    label = folded(line[: found.start()])
-    if not label or len(label) > _MAX_LABEL_CHARS:
-        return None
-    return label, line[found.end() :].strip()
-
-
-class SlipReader:
-    """Feed bytes with ``receive``; take slips with ``next_slip`` until it returns None."""
+class PrinterReader:
+    """The printer's side of a reader; ``records`` of a kind of slip makes records of a block."""
 
     def __init__(
         self,
@@ -97,17 +65,16 @@ class SlipReader:
         start_label: str = "",
         end_label: str = "",
     ) -> None:
-        self._charsets = CHARSETS[charset]
+        self._charset = charset
         self._ends = ends
         self._start_label = folded(start_label)
         self._end_label = folded(end_label)
         self._pending = bytearray()  # at most one unfinished command
-        self._found: deque[Slip | FrameError] = deque()
+        self._found = Found()
         self._line = bytearray()
         self._lines: list[bytes] = []
         self._raw = bytearray()
         self._line_at = 0  # where the line begins in ``raw``
-        self._labelled = False
         self._started = False
         self._lost = False  # the block is over a cap: drop what comes until it ends
         self._skip = 0
@@ -118,7 +85,7 @@ class SlipReader:
         """Whether something has begun that only more bytes, or silence, will end."""
         return bool(self._lines or self._line or self._lost or self._pending or self._skip)
 
-    def receive(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """Take what the line sent."""
         self._pending += data
         position = 0
@@ -129,14 +96,18 @@ class SlipReader:
             position += used
         del self._pending[:position]
 
-    def next_slip(self) -> Slip | None:
-        """Return the next slip, None when there is none yet; raise FrameError for a block that cannot be one."""
-        if not self._found:
-            return None
-        found = self._found.popleft()
-        if isinstance(found, FrameError):
-            raise found
-        return found
+    def next(self) -> RawRecord | None:
+        """Return the next record, None when there is none yet; raise FrameError for a block that is none."""
+        return self._found.next()
+
+    def next_reply(self) -> bytes | None:
+        """Return the next whole answer."""
+        return self._found.next_reply()
+
+    def records(self, block: Block) -> Iterable[RawRecord]:
+        """Return the records of ``block``; each kind of slip has its own."""
+        del block
+        return ()
 
     def silence(self) -> None:
         """The line fell silent: what is there is the whole slip."""
@@ -250,7 +221,7 @@ class SlipReader:
     def _end_line(self) -> None:
         line = bytes(self._line)
         self._line.clear()
-        text, _ = self._decoded(line)
+        text = decoded_as(line, self._charset)[0]
         pair = split_line(text)
         label = "" if pair is None else pair[0]
         if label and label == self._start_label:
@@ -260,7 +231,6 @@ class SlipReader:
                 self._end_block()
         elif not self._lost:
             self._lines.append(line)
-            self._labelled = self._labelled or bool(label)
         if label and label == self._end_label:
             self._end_block()
         self._line_at = len(self._raw)
@@ -275,34 +245,26 @@ class SlipReader:
         self._started = True
 
     def _end_block(self) -> None:
-        if self._labelled and not self._lost:
-            text, damaged = self._decoded(b"\n".join(self._lines))
-            pairs = tuple(pair for line in text.split("\n") if (pair := split_line(line)))
-            self._found.append(Slip(pairs, text, bytes(self._raw), damaged))
+        if self._lines and not self._lost:
+            text, damaged, charset = decoded_as(b"\n".join(self._lines), self._charset)
+            block = Block(tuple(self._lines), text, charset, bytes(self._raw), damaged)
+            for record in self.records(block):
+                self._found.record(record)
+            self._found.reply(block.raw)
         self._lines = []
         self._raw.clear()
-        self._labelled = self._started = self._lost = False
+        self._started = self._lost = False
         self._line_at = 0
 
     def _refuse(self, what: str) -> None:
         """Report a block that breaks a cap and drop the rest of it."""
-        self._found.append(
-            FrameError(f"{what}: not a slip; dropped to its end", raw=bytes(self._raw))
-        )
+        self._found.refuse(f"{what}: not a slip; dropped to its end", self._raw)
         self._lines = []
         self._line.clear()
         self._raw.clear()
-        self._labelled = self._started = False
+        self._started = False
         self._line_at = 0
         self._lost = True
-
-    def _decoded(self, data: bytes) -> tuple[str, bool]:
-        for charset in self._charsets:
-            try:
-                return data.decode(charset), False
-            except UnicodeDecodeError:
-                continue
-        return data.decode(self._charsets[-1], errors="replace"), True
 
 
 def _bitmap_bytes(command: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The words of printed slips, from ``words.toml`` and the device's own additions."""
+"""The words of instruments, from ``words.toml`` and the device's own additions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from drivers.records import ResultKind, ScreenResult
-from drivers.slip.codec import folded
+from drivers.tester.text import folded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

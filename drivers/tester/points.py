@@ -1,4 +1,4 @@
-"""A slip to a test record: labels, values with units, verdict words, times (pure)."""
+"""What an instrument said to a test record: labels, values with units, verdict words, times (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import datetime as dt
 import hashlib
 import re
-import unicodedata
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,16 +14,20 @@ from typing import TYPE_CHECKING
 from drivers import units
 from drivers.errors import FrameError
 from drivers.records import Qualifier, ResultKind, ScreenResult, Source, TestRecord
-from drivers.slip.codec import folded
+from drivers.tester.reader import MAX_RAW_BYTES
+from drivers.tester.text import folded, plain
+from drivers.tester.times import BEIJING, read_time
+from drivers.tester.words import FIELDS
 
 if TYPE_CHECKING:
-    from drivers.slip.codec import Slip
-    from drivers.slip.config import SlipDevice
-    from drivers.slip.words import Parameter, Words
+    from drivers.tester.config import TesterDevice
+    from drivers.tester.reader import RawRecord
+    from drivers.tester.words import Parameter, Words
 
 CLOCK_SUSPECT = "clock_suspect"
 TIME_MISSING = "time_missing"
 RESULT_MISSING = "result_missing"
+SAMPLE_MISSING = "sample_missing"
 VALUE_UNREADABLE = "value_unreadable"
 UNIT_UNKNOWN = "unit_unknown"
 VERDICT_UNKNOWN = "verdict_unknown"
@@ -35,10 +38,9 @@ TEXT_DAMAGED = "text_damaged"
 RECORD_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:agrigate:test-record")
 MAX_KEY_CHARS = 200  # the width that ingest keeps
 
-# China has had one zone and no summer time since 1992.
-BEIJING = dt.timezone(dt.timedelta(hours=8), "Asia/Shanghai")
 _FIRST_YEAR = 2020  # a clock that fell back after battery loss says 2000 or 2011
 _AHEAD = dt.timedelta(minutes=5)  # rapid_test_record §2
+_NEAR = dt.timedelta(hours=1)  # a test at midnight sharp is believed while it is midnight
 
 _NUMBER = re.compile(
     r"(?P<sign><=|>=|[<>≤≥]|小于|低于|大于|高于)?\s*"
@@ -47,11 +49,6 @@ _NUMBER = re.compile(
 )
 _BELOW = frozenset({"<", "<=", "≤", "小于", "低于"})
 _NO_VALUE = re.compile(r"[-.]+")
-_DATE = r"(?P<year>\d{4}|\d{2})[-/.年](?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?"
-_CLOCK = r"(?P<hour>\d{1,2})[:时](?P<minute>\d{1,2})(?:[:分](?P<second>\d{1,2})(?:\.\d+)?秒?|分)?"
-_DATE_AND_CLOCK = re.compile(rf"{_DATE}[T\s]*{_CLOCK}(?:Z|\+08:?00)?", re.ASCII)
-_CLOCK_ALONE = re.compile(_CLOCK, re.ASCII)
-
 # Inhibition beyond these is no noise of the blank (rapid_test_record §3.4).
 _INHIBITION_MIN, _INHIBITION_MAX = Decimal(-20), Decimal(100)
 
@@ -70,17 +67,17 @@ class Value:
 def read_value(text: str, words: Words) -> Value:
     """Return what a printed value says; never guesses a unit.
 
-    >>> from drivers.slip.words import built_in
+    >>> from drivers.tester.words import built_in
     >>> read_value("＜0.05mg/kg", built_in()).qualifier
     <Qualifier.LT: 'lt'>
     """
-    plain = _plain(text)
-    word = folded(plain)
+    said = plain(text)
+    word = folded(said)
     if not word or word in words.sentinels or _NO_VALUE.fullmatch(word):
         return Value(text)
     if word in words.not_detected:
         return Value(text, qualifier=Qualifier.NOT_DETECTED)
-    found = _NUMBER.fullmatch(plain)
+    found = _NUMBER.fullmatch(said)
     if found is None:
         return Value(text, readable=False)
     sign = found["sign"]
@@ -88,56 +85,24 @@ def read_value(text: str, words: Words) -> Value:
     return Value(text, Decimal(found["number"]), found["unit"].strip(), qualifier)
 
 
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).replace("−", "-").replace("–", "-").strip()
-
-
-def read_time(text: str, date_text: str = "") -> dt.datetime | None:
-    """Return the time on a slip (Beijing time, seconds 0 when not printed), None when there is none.
-
-    >>> read_time("26-11-02 8:41").isoformat()
-    '2026-11-02T08:41:00+08:00'
-    """
-    plain, date_plain = _plain(text), _plain(date_text)
-    found = _DATE_AND_CLOCK.fullmatch(plain)
-    if found is None and date_plain and _CLOCK_ALONE.fullmatch(plain):
-        found = _DATE_AND_CLOCK.fullmatch(f"{date_plain} {plain}")
-    if found is None:
-        return None
-    year = int(found["year"])
-    try:
-        when = dt.datetime(
-            year if year >= 100 else 2000 + year,
-            int(found["month"]),
-            int(found["day"]),
-            int(found["hour"]),
-            int(found["minute"]),
-            int(found["second"] or 0),
-            tzinfo=BEIJING,
-        )
-    except ValueError:
-        return None
-    return when.replace(tzinfo=dt.UTC).astimezone(BEIJING) if plain.endswith("Z") else when
-
-
-def _fields(slip: Slip, words: Words) -> dict[str, str]:
-    """Return field -> value; raise FrameError when the slip says two things of one field."""
+def _fields(raw: RawRecord, words: Words) -> dict[str, str]:
+    """Return field -> value; raise FrameError when the instrument says two things of one field."""
     fields: dict[str, str] = {}
-    for label, value in slip.pairs:
-        name = words.labels.get(label)
+    for label, value in raw.pairs:
+        name = words.labels.get(label) or (label if label in FIELDS else None)
         if name is None or not value:
             continue
         if folded(fields.setdefault(name, value)) != folded(value):
             raise FrameError(
                 f"{label!r} says {value!r} and {fields[name]!r}: two slips ran together",
-                raw=slip.raw,
+                raw=raw.raw,
             )
     return fields
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What the slip says of the outcome."""
+    """What the instrument says of the outcome."""
 
     kind: ResultKind
     value: Value
@@ -146,8 +111,16 @@ class _Result:
     word: str
 
 
+def _word(said: str, words: Words) -> str:
+    """Return a verdict's word, blank for what stands where there is none (``----``, ``NA``)."""
+    word = folded(plain(said))
+    if word in words.verdicts:
+        return said
+    return "" if word in words.sentinels or _NO_VALUE.fullmatch(word) else said
+
+
 def _result(
-    fields: dict[str, str], parameter: Parameter | None, device: SlipDevice, flags: set[str]
+    fields: dict[str, str], parameter: Parameter | None, device: TesterDevice, flags: set[str]
 ) -> _Result:
     words = device.words
     printed = fields.get("result", "")
@@ -160,6 +133,7 @@ def _result(
     value = read_value(value_text, words)
     if not value.readable and value_text != printed:
         flags.add(VALUE_UNREADABLE)
+    printed, verdict = (_word(said, words) for said in (printed, verdict))
     word = verdict or printed
     screen = words.verdicts.get(folded(printed)) or words.verdicts.get(folded(verdict))
     if word and screen is None:
@@ -199,7 +173,7 @@ def _result(
 
 
 def _unit(
-    value: Value, fields: dict[str, str], kind: ResultKind, device: SlipDevice, flags: set[str]
+    value: Value, fields: dict[str, str], kind: ResultKind, device: TesterDevice, flags: set[str]
 ) -> str:
     if value.number is None:
         return ""
@@ -223,21 +197,28 @@ def _tested_at(fields: dict[str, str], now_ms: int, flags: set[str]) -> dt.datet
     if when is None:
         flags.add(TIME_MISSING)
         return now
-    if when.year < _FIRST_YEAR or when > now + _AHEAD:
+    reset = when.year < _FIRST_YEAR
+    midnight = when.time() == dt.time.min and abs(now - when) > _NEAR
+    if reset or midnight or when > now + _AHEAD:
         flags.add(CLOCK_SUSPECT)
     return when
 
 
-def _dedup_key(slip: Slip, device: SlipDevice, of: tuple[str, str, str], flags: set[str]) -> str:
-    """Return the same key for every print of one test (rapid_test_record §2); ``of`` is (sample, parameter, time)."""
+def _dedup_key(
+    raw: RawRecord, device: TesterDevice, of: tuple[str, str, str], when: dt.datetime | None
+) -> str:
+    """Return the same key each time one test is told (rapid_test_record §2), on whatever day.
+
+    ``of`` is (sample, parameter, time); ``when`` the instrument's own time. The edge's clock has no part in it.
+    """
     sample_no, parameter, tested_at = of
     identity = f"{device.station}/{device.path}" if device.station else device.path
     parts = [identity, sample_no, parameter]
-    if TIME_MISSING not in flags:
+    if when is not None:
         parts.append(tested_at)
-    if not sample_no or flags & {TIME_MISSING, CLOCK_SUSPECT}:
+    if not sample_no or when is None or when.year < _FIRST_YEAR:
         # Without a number, or by a clock that begins anew, two tests may look alike: what is printed tells them apart.
-        text = "\n".join(f"{label}:{folded(value)}" for label, value in slip.pairs)
+        text = "\n".join(f"{label}:{folded(value)}" for label, value in raw.pairs)
         parts.append(hashlib.sha256(text.encode()).hexdigest()[:16])
     key = "|".join(parts)
     if len(key) > MAX_KEY_CHARS:
@@ -245,14 +226,14 @@ def _dedup_key(slip: Slip, device: SlipDevice, of: tuple[str, str, str], flags: 
     return key
 
 
-def record_of(slip: Slip, device: SlipDevice, now_ms: int) -> TestRecord:
-    """Return the record of ``slip``; ``now_ms`` is the edge's UTC time.
+def record_of(raw: RawRecord, device: TesterDevice, now_ms: int) -> TestRecord:
+    """Return the record of ``raw``; ``now_ms`` is the edge's UTC time.
 
-    What the slip lacks comes from the device's defaults; what is doubtful is in ``quality_flags``. Raises FrameError
-    for a block that says nothing of a test, or two things of one field.
+    What the instrument does not say comes from the device's defaults; what is doubtful is in ``quality_flags``. Raises
+    FrameError for a block that says nothing of a test, or two things of one field.
     """
     words, defaults = device.words, device.defaults
-    fields = _fields(slip, words)
+    fields = _fields(raw, words)
     if not fields.keys() & {
         "sample_no",
         "parameter",
@@ -262,19 +243,24 @@ def record_of(slip: Slip, device: SlipDevice, now_ms: int) -> TestRecord:
         "result",
         "verdict",
     }:
-        raise FrameError("no sample, item or result on it: not a test", raw=slip.raw)
-    flags = {TEXT_DAMAGED} if slip.damaged else set()
+        raise FrameError("no sample, item or result on it: not a test", raw=raw.raw)
+    flags = {*raw.flags, TEXT_DAMAGED} if raw.damaged else set(raw.flags)
     item = fields.get("parameter", "")
     parameter = words.parameters.get(folded(item or defaults.parameter))
     if item and parameter is None:
         flags.add(PARAMETER_UNKNOWN)
+    if not fields.keys() & {"sample_no", "product_name", "channel"}:
+        flags.add(
+            SAMPLE_MISSING
+        )  # the rest of a slip cut in two: whose result it is, nobody can say
     result = _result(fields, parameter, device, flags)
     tested = _tested_at(fields, now_ms, flags)
     sampled = read_time(fields.get("sampled_at", ""))
     sample_no = fields.get("sample_no", "")
     code = parameter.code if parameter is not None else item or defaults.parameter
     tested_at = tested.isoformat(timespec="seconds")
-    dedup_key = _dedup_key(slip, device, (sample_no, code, tested_at), flags)
+    told = read_time(fields.get("tested_at", ""), fields.get("tested_date", ""))
+    dedup_key = _dedup_key(raw, device, (sample_no, code, tested_at), told)
 
     def number(name: str) -> Decimal | None:
         return read_value(fields.get(name, ""), words).number
@@ -321,5 +307,5 @@ def record_of(slip: Slip, device: SlipDevice, now_ms: int) -> TestRecord:
         tester=either("tester", defaults.tester),
         source=Source.DEVICE,
         quality_flags=tuple(sorted(flags)),
-        raw=base64.b64encode(slip.raw).decode("ascii"),
+        raw=base64.b64encode(raw.raw[:MAX_RAW_BYTES]).decode("ascii"),
     )

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from drivers.errors import FrameError
 from drivers.records import Purpose, Qualifier, ResultKind, SamplingStage, ScreenResult, Source
-from drivers.slip.codec import Slip, split_line
 from drivers.slip.config import parse
-from drivers.slip.points import MAX_KEY_CHARS, RECORD_NAMESPACE, read_time, read_value, record_of
-from drivers.slip.words import FIELDS, built_in
+from drivers.tester.points import MAX_KEY_CHARS, RECORD_NAMESPACE, read_value, record_of
+from drivers.tester.reader import RawRecord
+from drivers.tester.text import split_line
+from drivers.tester.times import read_time
+from drivers.tester.words import FIELDS, built_in
 
 NOW_MS = 1_793_580_300_000  # 2026-11-02 08:45 Asia/Shanghai
 INHIBITION = {
@@ -40,7 +42,7 @@ def device(**more):
 def slip(fields, *, raw=b"raw", damaged=False):
     lines = [f"{label}：{value}" for label, value in fields.items()]
     pairs = tuple(split_line(line) for line in lines)
-    return Slip(pairs, "\n".join(lines), raw, damaged)
+    return RawRecord(pairs, raw, "\n".join(lines), damaged)
 
 
 def record(fields, now_ms=NOW_MS, **more):
@@ -304,11 +306,11 @@ def test_a_key_never_outgrows_its_column():
 
 def test_two_slips_that_ran_together_are_refused():
     both = slip(STRIP)
-    both = Slip((*both.pairs, ("检测结果", "阴性")), both.text, both.raw)
+    both = RawRecord((*both.pairs, ("检测结果", "阴性")), both.raw)
     with pytest.raises(FrameError, match="two slips ran together"):
         record_of(both, device(), NOW_MS)
     again = slip(STRIP)
-    again = Slip((*again.pairs, ("检测结果", "阳 性")), again.text, again.raw)
+    again = RawRecord((*again.pairs, ("检测结果", "阳 性")), again.raw)
     assert record_of(again, device(), NOW_MS).screen_result is ScreenResult.POSITIVE
 
 
