@@ -4,6 +4,10 @@ set -eu
 missing=""
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
 command -v faketime >/dev/null || missing="$missing faketime"
+command -v mbpoll >/dev/null || missing="$missing mbpoll"
+command -v socat >/dev/null || missing="$missing socat"
+command -v gcc >/dev/null || missing="$missing gcc libc6-dev"
+[ -e /usr/include/modbus/modbus.h ] || missing="$missing libmodbus-dev"
 command -v chromium >/dev/null || missing="$missing chromium"
 fc-list :lang=zh 2>/dev/null | grep -q . || missing="$missing fonts-noto-cjk"
 [ -n "$missing" ] || exit 0

@@ -102,3 +102,5 @@ class Driver:
     polled: Callable[[DeviceConfig, Callable[[], int]], PolledSession] | None = None
     """``polled(device, now_ms)``: a session on the device's bus; ``now_ms`` gives UTC milliseconds."""
     listening: Callable[[DeviceConfig, Callable[[], int]], ListeningSession] | None = None
+    value_bytes: Callable[[DeviceConfig, RawReading], bytes] | None = None
+    """``value_bytes(device, raw)``: the bytes of a reply that the value was made from; b"" for none."""

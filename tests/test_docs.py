@@ -174,7 +174,7 @@ def test_every_command_of_ours_exists() -> None:
             for word in words
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
-                "|standards|show|check|diff|rejudge",
+                "|standards|show|check|diff|rejudge|scan|probe|modbus|decode",
                 word,
             )
         ]

@@ -1,7 +1,7 @@
 """Modbus as servers speak it on TCP, RTU and ASCII lines: requests out of bytes, answers into bytes (pure).
 
-Written from the specifications alone: Modbus Messaging on TCP/IP V1.0b §3.1.3, Modbus over Serial Line V1.02 §2.5. It shares
-nothing with the drivers, so a test compares two readings of them.
+Written from the specifications alone: Modbus Messaging on TCP/IP V1.0b §3.1.3, Modbus over Serial Line V1.02 §2.5. It
+shares nothing with the drivers, so a test compares two readings of them.
 """
 
 from __future__ import annotations

@@ -8,11 +8,14 @@ import os
 import select
 import termios
 import tty
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LOOK_S = 0.02  # a pty tells nobody that it was opened
 _READ = 4096
+_END_S = 1.0
 SPEEDS = {
     baud: getattr(termios, f"B{baud}")
     for baud in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
@@ -86,6 +89,10 @@ class TcpLine:
             return False
         return True
 
+    def listened(self) -> bool:
+        """Whether the other side still reads."""
+        return not self._writer.is_closing() and not self._reader.at_eof()
+
     def put(self, data: bytes) -> None:
         """Send ``data`` if the connection is there."""
         if not self._writer.is_closing():
@@ -99,6 +106,16 @@ class TcpLine:
         """Close the connection; answers still to come are dropped."""
         self._timers.clear()
         self._writer.close()
+
+
+async def end_all(lines: set[TcpLine]) -> None:
+    """Close connections and return when each of their tasks has seen it and left ``lines``."""
+    for line in tuple(lines):
+        line.hang_up()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_S):
+            while lines:  # noqa: ASYNC110 - a turn or two of the loop
+                await asyncio.sleep(0)
 
 
 class _Descriptor:

@@ -57,6 +57,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exception: int | None = None
     refusal: str = ""
     request_at: int | None = None
+    values: dict[str, float | str] | None = None
+    """What a register map makes of the registers, indicator -> value or quality; filled in by who has a map."""
 
 
 # ---------------------------------------------------------------- shapes of PDUs
@@ -280,10 +282,10 @@ def _why_tcp(run: bytes, *, ended: bool) -> tuple[str, int]:
 
 
 def _table() -> tuple[int, ...]:
-    return tuple(crc16_byte(value) for value in range(256))
+    return tuple(_crc16_byte(value) for value in range(256))
 
 
-def crc16_byte(value: int) -> int:
+def _crc16_byte(value: int) -> int:
     """Return the CRC register after eight shifts of ``value``."""
     for _ in range(8):
         value = value >> 1 ^ (0xA001 if value & 1 else 0)
@@ -321,7 +323,9 @@ class RtuCapture:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._crc = array("H", [0])  # running CRC before each byte of the buffer, and behind the last
+        self._crc = array(
+            "H", [0]
+        )  # running CRC before each byte of the buffer, and behind the last
         self._at = 0  # bytes of the buffer that are dealt with
         self._base = 0  # offset of the buffer's first byte
         self._bad = bytearray()

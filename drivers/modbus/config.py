@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -12,6 +12,7 @@ from drivers.errors import ConfigError
 from drivers.modbus import models
 from drivers.modbus.lines import BAUDS, Format, Line, SerialLine, TcpLine
 from drivers.modbus.plan import Block, coalesce
+from drivers.modbus.steps import duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,8 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
     gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     model: str = ""
+    variant: str = ""
+    address_shift: Literal[-1, 0, 1] = 0
     settings: dict[str, dict[str, object]] = {}
     indicators: list[str] = []
     points: list[dict[str, object]] = []
@@ -65,6 +68,7 @@ class SettingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     order: str | None = None
     scale: models.Number | None = None
     unit: str | None = None
+    indicator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class ModbusDevice:
     max_read: int
     exact_blocks_only: bool
     model: str = ""
+    variant: str = ""
     reply_unit: int | None = None
     steps: tuple[Step, ...] = ()
 
@@ -161,39 +166,108 @@ def _gap_ms(read: DeviceTable, gap_ms: int) -> int:
 def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
     faults.extend(
         f"{where}: {name}: belongs to inline points; the model says it"
-        for name in ("sentinels", "max_read", "exact_blocks_only", "blocks")
+        for name in ("sentinels", "exact_blocks_only", "blocks")
         if getattr(read, name)
     )
-    try:
-        model = models.load(read.model)
-    except ConfigError as exc:
-        faults.extend(f"{where}: model: {fault}" for fault in exc.faults)
+    model = _model(read, where, faults)
+    if model is None:
         return None
+    table = model.table
+    if read.max_read is not None and read.max_read > table.max_read:
+        faults.append(f"{where}: max_read: {read.model} answers {table.max_read} registers at most")
+    model = _shifted(_with_chosen_points(read, model, where, faults), read.address_shift)
     settings = _settings(read, model, where, faults)
     points: list[Point] = []
-    for table in model.points:
+    for written in model.points:
+        settled = msgspec.structs.replace(written, **settings.get(written.key, {}))
+        if written.indicator == models.UNKNOWN:
+            settled = msgspec.structs.replace(settled, metric="")
         point = models.build_point(
-            msgspec.structs.replace(table, **settings.get(table.metric, {})),
-            f"{where}: settings.{table.metric}",
+            settled,
+            f"{where}: settings.{written.key}",
             faults,
-            order=model.table.order,
-            function=model.table.function,
-            sentinels=model.table.sentinels,
+            order=table.order,
+            function=table.function,
+            sentinels=table.sentinels,
         )
         if point is not None:
             points.append(point)
-    points = _chosen(read, points, where, faults)
+    _check_unique(points, where, faults)
+    if read.poll_interval_s * 1000 < duration_ms(model.steps):
+        faults.append(
+            f"{where}: poll_interval_s: one measurement of {read.model} takes "
+            f"{duration_ms(model.steps) / 1000:g} s"
+        )
     return _device(
         read,
         points,
         where,
         faults,
         blocks=model.blocks,
-        function=model.table.function,
-        max_read=model.table.max_read,
-        exact=model.table.exact_blocks_only,
-        timeout_s=model.table.timeout_ms / 1000,
+        function=table.function,
+        max_read=min(read.max_read or table.max_read, table.max_read),
+        exact=table.exact_blocks_only,
+        timeout_s=table.timeout_ms / 1000,
         model=model,
+    )
+
+
+def _model(read: DeviceTable, where: str, faults: list[str]) -> models.Model | None:
+    try:
+        model = models.load(read.model)
+    except ConfigError as exc:
+        faults.extend(f"{where}: model: {fault}" for fault in exc.faults)
+        return None
+    if not read.variant and model.points:
+        return model
+    if read.variant in model.variants:
+        return model.variants[read.variant]
+    known = ", ".join(model.variants) or "none"
+    said = f"{read.variant!r} is not known" if read.variant else "is missing"
+    faults.append(f"{where}: variant: {said}; variants of {read.model}: {known}")
+    return None
+
+
+def _with_chosen_points(
+    read: DeviceTable, model: models.Model, where: str, faults: list[str]
+) -> models.Model:
+    """Return the model with the points that ``indicators`` picks, else all but the optional ones."""
+    codes = {point.key: models.code_of(point) for point in model.points}
+    for point in model.points:  # an analyser's quantity is what the device's table says
+        said = read.settings.get(point.key, {}).get("indicator")
+        if point.indicator == models.UNKNOWN and isinstance(said, str):
+            codes[point.key] = said
+    # What is asked for and not there may be what an open point will be: then the setting is what is missing.
+    strange = set(read.indicators) - set(codes.values())
+    unsaid = {
+        point.key
+        for point in model.points
+        if strange and point.indicator == models.UNKNOWN and point.key not in read.settings
+    }
+    if not unsaid:
+        _check_chosen(read, list(codes.values()), where, faults)
+    chosen = tuple(
+        point
+        for point in model.points
+        if point.key in unsaid
+        or (codes[point.key] in read.indicators if read.indicators else not point.optional)
+    )
+    return msgspec.structs.replace(model, points=chosen)
+
+
+def _shifted(model: models.Model, by: int) -> models.Model:
+    """Return the model ``by`` addresses on: some manuals count registers where others count addresses."""
+    if not by:
+        return model
+    return msgspec.structs.replace(
+        model,
+        points=tuple(models.shifted(point, by) for point in model.points),
+        blocks=tuple(
+            msgspec.structs.replace(block, address=block.address + by) for block in model.blocks
+        ),
+        steps=tuple(
+            replace(step, address=step.address + by) if step.asks else step for step in model.steps
+        ),
     )
 
 
@@ -225,7 +299,12 @@ def _settings(
             if name not in left_open[metric]
         )
     for metric, names in left_open.items():
-        stand_in = {"order": "ABCD", "scale": 1, "unit": models.catalogue_unit(metric)}
+        stand_in = {
+            "order": "ABCD",
+            "scale": 1,
+            "unit": models.catalogue_unit(metric),
+            "indicator": models.code_of_metric(metric),
+        }
         for name in names:
             if name not in settled.get(metric, {}):
                 if name not in read.settings.get(metric, {}):
@@ -239,8 +318,11 @@ def _settings(
 
 
 def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
-    if read.settings:
-        faults.append(f"{where}: settings: belongs to a model; write it into the points")
+    faults.extend(
+        f"{where}: {name}: belongs to a model; write it into the points"
+        for name in ("settings", "variant", "address_shift")
+        if getattr(read, name)
+    )
     points: list[Point] = []
     for i, table in enumerate(read.points):
         point_table = read_table(models.PointTable, table, f"{where}: points[{i}]", faults)
@@ -256,7 +338,10 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
         )
         if point is not None:
             points.append(point)
-    points = _chosen(read, points, where, faults)
+    _check_chosen(read, [point.indicator for point in points], where, faults)
+    _check_unique(points, where, faults)
+    if read.indicators:
+        points = [point for point in points if point.indicator in read.indicators]
     return _device(
         read,
         points,
@@ -270,21 +355,30 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
     )
 
 
-def _chosen(read: DeviceTable, points: list[Point], where: str, faults: list[str]) -> list[Point]:
-    """Return the points that ``indicators`` picks (all when it is not given)."""
-    codes = [point.indicator for point in points]
+def _check_chosen(read: DeviceTable, codes: list[str], where: str, faults: list[str]) -> None:
     faults.extend(
         f"{where}: indicators: {code!r} is none of this device's: {', '.join(codes)}"
         for code in read.indicators
         if code not in codes
     )
-    twice = sorted({code for code in codes if codes.count(code) > 1})
+
+
+def _check_unique(points: list[Point], where: str, faults: list[str]) -> None:
+    codes = [point.indicator for point in points]
     faults.extend(
-        f"{where}: points: {code} is there twice; a reading needs one source" for code in twice
+        f"{where}: points: {code} is there twice; a reading needs one source"
+        for code in sorted({code for code in codes if codes.count(code) > 1})
     )
-    if not read.indicators:
-        return points
-    return [point for point in points if point.indicator in read.indicators]
+
+
+def _reply_unit(read: DeviceTable, model: models.Model | None) -> int | None:
+    """Return who answers in place of the unit that is asked, None when it answers itself."""
+    if model is None:
+        return None
+    query = model.table.unit_id_query
+    if query is not None and query.reply_unit is not None and query.unit_id == read.unit_id:
+        return query.reply_unit
+    return model.table.reply_unit
 
 
 def _device(
@@ -301,9 +395,9 @@ def _device(
     model: models.Model | None = None,
 ) -> ModbusDevice | None:
     faults.extend(
-        f"{where}: {p.indicator}: {p.type} needs {p.type.words} registers, max_read is {max_read}"
+        f"{where}: {p.indicator}: {p.type} needs {p.end - p.start} registers, max_read is {max_read}"
         for p in points
-        if p.type.words > max_read
+        if p.end - p.start > max_read
     )
     if exact:
         read_blocks = _exact_blocks(points, blocks, function, where, faults)
@@ -323,7 +417,8 @@ def _device(
         max_read=max_read,
         exact_blocks_only=exact,
         model=read.model,
-        reply_unit=model.table.reply_unit if model else None,
+        variant=read.variant,
+        reply_unit=_reply_unit(read, model),
         steps=model.steps if model else (),
     )
 
@@ -342,7 +437,7 @@ def _exact_blocks(
         asked = table.function or function
         end = table.address + table.count
         inside = tuple(
-            p for p in left if p.function == asked and table.address <= p.address and p.end <= end
+            p for p in left if p.function == asked and table.address <= p.start and p.end <= end
         )
         left = [point for point in left if point not in inside]
         if inside:

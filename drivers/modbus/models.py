@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent.parent / "models"
 UNKNOWN = "unknown"
 # What a map may leave open; the device's table must then say it.
-OPEN_FIELDS = ("order", "scale", "unit")
+OPEN_FIELDS = ("order", "scale", "unit", "indicator")
 
 Number = int | float | str
 Confidence = Literal["confirmed", "community", "recalled", "mixed"]
@@ -107,15 +107,17 @@ class LineTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class UnitIdQueryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question that a device answers whose unit id is not known; only one device may be on the bus.
 
-    ``id_in``: the id stands in the register that comes back, or the reply's own unit id is it. Without an address
-    the source names the unit id to ask only.
+    ``id_in``: the id stands in the register that comes back (or in its upper byte), or the reply's own unit id is
+    it. Without an address
+    the source names only the unit id to ask. ``reply_unit`` answers when ``unit_id`` was asked (blank: the same).
     """
 
     unit_id: UnitId
     address: Address | None = None
     count: Annotated[int, msgspec.Meta(ge=0, le=125)] = 1
     function: Literal[3, 4] = 3
-    id_in: Literal["register", "reply_unit", "unknown"] = "unknown"
+    reply_unit: UnitId | None = None
+    id_in: Literal["register", "register_high_byte", "reply_unit", "unknown"] = "unknown"
     note: str = ""
 
 
@@ -199,7 +201,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     variants: Mapping[str, Model] = {}
 
     def open_settings(self) -> dict[str, tuple[str, ...]]:
-        """Return what the device's table must settle: metric -> fields among order, scale, unit."""
+        """Return what the device's table must settle: metric -> fields among order, scale, unit, indicator."""
         settings: dict[str, tuple[str, ...]] = {}
         for point in self.points:
             order = point.order or self.table.order
@@ -207,6 +209,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
                 "order": order if point.type.element_words > 1 else "",
                 "scale": point.scale,
                 "unit": point.unit,
+                "indicator": point.indicator,
             }
             missing = tuple(name for name in OPEN_FIELDS if values[name] == UNKNOWN)
             if missing:
@@ -400,6 +403,7 @@ def _check_points(model: Model, where: str, faults: list[str]) -> None:
             order="ABCD" if (point.order or table.order) == UNKNOWN else point.order,
             scale=1 if point.scale == UNKNOWN else point.scale,
             unit=catalogue_unit(point.key) if point.unit == UNKNOWN else point.unit,
+            indicator="" if point.indicator == UNKNOWN else point.indicator,
         )
         name = f"{where}: points[{i}] {point.key}".rstrip()
         built = build_point(settled, name, faults, order=table.order, sentinels=table.sentinels)
@@ -423,6 +427,31 @@ def catalogue_unit(name: str) -> str:
         if name == indicator.code or name in indicator.device_metrics:
             return indicator.unit
     return ""
+
+
+def code_of_metric(metric: str) -> str:
+    """Return the indicator of a metric string, the string itself when the catalogue has none."""
+    for indicator in indicators.catalogue().values():
+        if metric in indicator.device_metrics:
+            return indicator.code
+    return metric
+
+
+def code_of(point: PointTable) -> str:
+    """Return the indicator that a point means; its metric's own while the map leaves it open."""
+    left_open = not point.indicator or point.indicator == UNKNOWN
+    return code_of_metric(point.metric) if left_open else point.indicator
+
+
+def shifted(point: PointTable, by: int) -> PointTable:
+    """Return the point with every address ``by`` further on."""
+    scale_from = point.scale_from
+    if scale_from is not None:
+        scale_from = msgspec.structs.replace(scale_from, address=scale_from.address + by)
+    checks = [msgspec.structs.replace(c, address=c.address + by) for c in point.checks]
+    return msgspec.structs.replace(
+        point, address=point.address + by, scale_from=scale_from, checks=checks
+    )
 
 
 @functools.cache

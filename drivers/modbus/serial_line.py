@@ -397,7 +397,9 @@ class StreamLink:
         if receiver.broken or _of_another_length(said, ask):
             raise FrameError(f"unit {unit} at {line.bus}: its answer does not fit", raw=said)
         passed = f"; passed over: {said[-_SHOWN_BYTES:].hex(' ')}" if said else ""
-        raise LinkError(f"unit {unit} at {line.bus} did not answer in {ask.timeout_s} s{passed}")
+        raise LinkError(
+            f"unit {unit} at {line.bus} did not answer in {ask.timeout_s} s{passed}", heard=said
+        )
 
     def _note(self, data: bytes) -> None:
         """Strike out the answers that are owed and in ``data``, whoever was asked last."""
