@@ -58,15 +58,19 @@ def main(names: tuple[str, ...], *, quick: bool, check: bool, save: bool) -> Non
 
 def _table(name: str, result: dict[str, object]) -> None:
     click.echo(f"\n{name}: {result['what']}")
+    _rows("", {key: value for key, value in result.items() if key != "what"})
+
+
+def _rows(prefix: str, result: dict[str, object]) -> None:
     for key, value in result.items():
         if isinstance(value, dict):
-            for inner, number in value.items():
-                click.echo(f"  {key + '.' + inner:<44} {number:>14}")
-        elif isinstance(value, list):
+            _rows(f"{prefix}{key}.", value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
             for number, run in enumerate(value, start=1):
-                click.echo(f"  run {number}: {json.dumps(run)}")
-        elif key != "what":
-            click.echo(f"  {key:<44} {value:>14}")
+                click.echo(f"  {prefix}{key} {number}: {json.dumps(run)}")
+        else:
+            shown = value if isinstance(value, int | float | str) else json.dumps(value)
+            click.echo(f"  {prefix + key:<52} {shown:>14}")
 
 
 def _compare(name: str, result: dict[str, object], file: Path) -> list[str]:

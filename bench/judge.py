@@ -144,7 +144,7 @@ def _columns(rounds: int) -> tuple[float, float, float]:
                     faults=[],
                 )
                 batch = order.flag(batch)
-                batch = quality.flag(batch, each_once=order.each_once)
+                batch = quality.flag(batch, order.by_series)
                 between = time.perf_counter()
                 found += len(judge.findings(connection, batch, ones > 0))
                 ended = time.perf_counter()

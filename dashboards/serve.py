@@ -44,7 +44,7 @@ from ingest.operational import Operational
 from ingest.registry import files
 from ingest.registry.enrolment import Site
 from ingest.registry.live import Registry
-from ingest.service import IngestService
+from ingest.service import DAY_MS, IngestService
 from ingest.stations import StationWatch
 from ingest.store.duckdb_store import DuckDBStore, StoreError
 from ingest.store.stage import StoreStage
@@ -200,7 +200,13 @@ class _Server:
         raiser = AlertRaiser(names=names, on_commit=woken)
         with operational.read() as connection:
             raiser.load(connection)
-        judge = Judge(catalogue, registry, operational, raiser)
+        judge = Judge(
+            catalogue,
+            registry,
+            operational,
+            raiser,
+            retention_ms=config.retention_days * DAY_MS,
+        )
         index = SeriesIndex()
         consumers = [
             Consumer(

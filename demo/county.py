@@ -257,6 +257,8 @@ def _settings(table: str, item: Instrument) -> list[str]:
             {"unit": unit} if scale is None else {"scale": scale, "unit": unit}
         )
         lines += _table(f"{table}.settings.{metric}", said)
+    for metric, order in item.orders:
+        lines += _table(f"{table}.settings.{metric}", {"order": order})
     return lines
 
 

@@ -245,7 +245,7 @@ class _Demo:
 
     async def _work(self, duration_s: float | None) -> int:
         self._screen.line(
-            "Agrigate 演示：贺兰县 6 个站点、20 台设备 / demo county: 6 stations, 20 devices"
+            "Agrigate 演示：贺兰县 6 个站点、22 台设备 / demo county: 6 stations, 22 devices"
         )
         await self._run.start()
         for line in self._where():

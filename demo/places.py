@@ -45,6 +45,7 @@ PLOTS: tuple[Table, ...] = (
     {"id": "maize-1", "base": "maize", "name": "东地块", "land_use": "other", "crop": "dry", "water_use": "irrigation", "soil_ph": 8.2},
     {"id": "maize-2", "base": "maize", "name": "西地块", "land_use": "other", "crop": "dry", "water_use": "irrigation", "soil_ph": 8.1},
     {"id": "vine-1", "base": "vine", "name": "酿酒葡萄一区", "land_use": "orchard", "crop": "dry", "water_use": "irrigation", "soil_ph": 8.0},
+    {"id": "pond-1", "base": "vine", "name": "1号鱼塘", "water_use": "fishery", "water": "freshwater", "salmonid": "no", "shellfish": "no", "ice_covered": "no"},
 )  # fmt: skip
 STATIONS: tuple[Table, ...] = (
     {"code": "hl-001", "name": "金贵镇水稻基地监测站", "name_en": "Jingui rice base", "type": "base", "region": JINGUI, "base": "rice", "lon": 106.4607, "lat": 38.5432},
@@ -71,7 +72,14 @@ class Instrument:
     centre: tuple[tuple[str, float], ...] = ()
     settings: tuple[tuple[str, float | None, str], ...] = ()
     """(metric, scale, unit) where the model's map leaves them open; None: the map has the scale."""
+    orders: tuple[tuple[str, str], ...] = ()
+    """(metric, word order) where the model's map leaves it open."""
 
+
+_ABCD = tuple(
+    (metric, "ABCD")
+    for metric in ("water_temperature", "water_ph", "water_ammonia_nitrogen", "water_potassium")
+)
 
 INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("hl-001", "plot1/soil1", "1号稻田土壤七合一", "renke_soil_7in1", "D-SL-0101", "rice-1", 1, 2.0, (("soil_moisture", 38.0),)),
@@ -89,6 +97,8 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("hl-005", "plot1/soil1", "葡萄一区土壤七合一", "renke_soil_7in1", "D-SL-0501", "vine-1", 1, 2.0, (("soil_moisture", 17.0), ("soil_ph", 8.0))),
     Instrument("hl-005", "pool/do", "灌溉水池溶解氧仪", "supmea_do7013", "D-DO-0502", "vine-1", 2, 2.0),
     Instrument("hl-005", "pool/ph", "灌溉水池pH计", "boqu_phg2091", "D-PH-0503", "vine-1", 3, 2.0, (("water_ph", 7.9),)),
+    Instrument("hl-005", "pond/do", "鱼塘溶解氧仪", "supmea_do7013", "D-DO-0505", "pond-1", 5, 2.0, (("water_do", 7.0), ("water_do_saturation", 60.0))),
+    Instrument("hl-005", "pond/nh", "鱼塘氨氮仪", "boqu_bh485_nh", "D-NH-0506", "pond-1", 10, 2.0, (("water_ph", 7.6), ("water_ammonia_n", 0.3), ("water_potassium", 4.2)), (), _ABCD),
     Instrument("hl-005", "canal/ss", "引水渠悬浮物仪", "supmea_turbidity_mlss", "D-SS-0504", "vine-1", 4, 2.0, (("water_suspended_solids", 33.0),)),
 )  # fmt: skip
 

@@ -1,14 +1,17 @@
 """Consumers of the inbox: each with its own cursor, thread and pace.
 
 A consumer is handed what was just committed; when that does not join on to its cursor – it fell behind, or the process
-has just started – it reads the inbox instead. What is handed over is never the only copy.
+has just started – it reads the inbox instead. What is handed over is never the only copy. Order and flags are state of
+the process: at the start they are rolled forward over packs that were handled before.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -30,6 +33,11 @@ log = structlog.get_logger()
 
 HANDED_MAX = 64  # commits; beyond it the consumer catches up from the inbox
 CATCH_UP_PACKS = 500
+# How far behind its cursor a consumer that starts looks for what order and flags had learnt. Seven epochs of a channel
+# that is read every 15 minutes are five days; two million readings take a few seconds.
+ROLL_MS = 7 * 24 * 3_600_000
+ROLL_READINGS = 2_000_000
+ROLL_PACKS = 100_000
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 
@@ -143,6 +151,7 @@ class Consumer:
 
     def _run(self) -> None:
         try:
+            self._roll_forward()
             self._catch_up()
             while not self._stopping.is_set():
                 handed = self._queue.get()
@@ -161,6 +170,37 @@ class Consumer:
             self._on_failure()
             raise
 
+    def _roll_forward(self) -> None:
+        """Bring order and flags to where they were at the cursor: what they learn is not kept, but the packs are."""
+        started = time.monotonic()
+        newest = self._handled_after(self.position - CATCH_UP_PACKS)
+        if not newest:
+            return
+        per_pack = len(self._decoder.decode(newest).t_ms) / len(newest)
+        begin = max(
+            self.position - int(ROLL_READINGS / max(per_pack, ROLL_READINGS / ROLL_PACKS)),
+            bisect.bisect_left(
+                range(newest[-1].pos),
+                newest[-1].received_ms - ROLL_MS,
+                key=lambda pos: self._inbox.received_after(pos) or 0,
+            ),
+        )
+        count = 0
+        while not self._stopping.is_set() and (packs := self._handled_after(begin)):
+            count += len(self._flagged(self._decoder.decode(packs)).t_ms)
+            begin = packs[-1].pos
+        took_s = round(time.monotonic() - started, 1)
+        log.info("consumer_rolled_forward", consumer=self.name, readings=count, took_s=took_s)
+
+    def _handled_after(self, pos: int) -> list[TakenPack]:
+        """Return some of the packs after ``pos`` that are not behind the cursor any more."""
+        packs = self._inbox.read_after(max(pos, 0), CATCH_UP_PACKS)
+        return [pack for pack in packs if pack.pos <= self.position]
+
+    def _flagged(self, batch: Batch) -> Batch:
+        batch = self._order.flag(batch)
+        return self._quality.flag(batch, self._order.by_series)
+
     def _catch_up(self) -> None:
         """Read the inbox up to its end."""
         while not self._stopping.is_set():
@@ -172,8 +212,7 @@ class Consumer:
             self._handle(self._decoder.decode(packs))
 
     def _handle(self, batch: Batch) -> None:
-        batch = self._order.flag(batch)
-        batch = self._quality.flag(batch, each_once=self._order.each_once)
+        batch = self._flagged(batch)
         wait_s = RETRY_FIRST_S
         while True:
             try:

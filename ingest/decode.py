@@ -36,7 +36,7 @@ from ingest.batch import (
     TakenPack,
     TestItem,
 )
-from ingest.sequence import previous_maxima
+from ingest.sequence import BySeries, by_series, previous_maxima
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,8 +83,7 @@ class SeriesIndex:
         """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
         with self._lock:
             if len(self._ranges) != len(self._limits):
-                ends = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
-                self._ranges = np.ascontiguousarray(ends.T).T  # each end side by side in memory
+                self._ranges = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
             return self._ranges
 
     def _new(self, station: str, name: str) -> int:
@@ -295,11 +294,14 @@ class Decoder:
         failed: NDArray[np.bool_],
     ) -> NDArray[np.uint8]:
         """Return QARTOD flags: missing, gross range (QARTOD Test 4), pass; all arrays (n,)."""
-        ranges, ids = self._index.physical_ranges(), series.astype(np.intp)
-        outside = (v < ranges[:, 0].take(ids)) | (v > ranges[:, 1].take(ids))
+        low, high = self._index.physical_ranges().take(series, axis=0, mode="clip").T
+        inside = v >= low
+        inside &= v <= high
         q = np.full(len(v), PASS, np.uint8)
-        q[np.isnan(v)] = MISSING
-        if outside.any():
+        if not inside.all():
+            missing = np.isnan(v)
+            outside = ~(inside | missing)
+            q[missing] = MISSING
             flags[outside] |= GROSS_RANGE
             q[outside] = FAIL
         q[failed] = FAIL
@@ -314,9 +316,9 @@ class ArrivalOrder:
 
     def __init__(self) -> None:
         self._last_ms = np.zeros(0, np.int64)  # (n_series,)
-        self._place = np.zeros(
-            0, np.intp
-        )  # (n_series,) for one batch: where the series last stands
+        self._place = np.zeros(0, np.int32)  # (n_series,) room for ``by_series``
+        self.by_series: BySeries | None = None
+        """The last batch by series, when each stood there once, as devices are polled."""
 
     def flag(self, batch: Batch) -> Batch:
         """Return ``batch`` with ``out_of_order`` set; the batch given is left as it is, others may hold it."""
@@ -325,24 +327,24 @@ class ArrivalOrder:
         if known > len(self._last_ms):
             unseen = np.full(known - len(self._last_ms), np.iinfo(np.int64).min)
             self._last_ms = np.concatenate([self._last_ms, unseen])
-            self._place = np.zeros(known, np.intp)
+            self._place = np.zeros(known, np.int32)
         flags = batch.flags.copy()
         # A clock that is wrong must not make every later reading look out of order.
-        sound = (flags & CLOCK_SUSPECT) == 0
-        trusted_ms = t_ms if sound.all() else np.where(sound, t_ms, np.iinfo(np.int64).min)
-        ids = series.astype(np.intp)
-        place = np.arange(len(ids))
-        self._place[ids] = place
-        self.each_once = bool((self._place.take(ids) == place).all())  # as devices are polled
-        if self.each_once:
-            before = self._last_ms.take(ids)
-            self._last_ms[ids] = np.maximum(before, trusted_ms)
+        doubtful = flags & CLOCK_SUSPECT
+        never = np.iinfo(np.int64).min
+        trusted_ms = np.where(doubtful, never, t_ms) if doubtful.any() else t_ms
+        self.by_series = one = by_series(series, self._place)
+        if one is not None:
+            before = self._last_ms[one.where]
+            now = t_ms.take(one.rows, mode="clip")
+            behind = one.rows[now <= before]
+            trusted = now if trusted_ms is t_ms else trusted_ms[one.rows]
+            self._last_ms[one.where] = np.maximum(before, trusted)
         else:
             before = previous_maxima(series, trusted_ms, self._last_ms)
-            np.maximum.at(self._last_ms, ids, trusted_ms)
-        behind = t_ms <= before
-        if behind.any():
-            flags[behind] |= OUT_OF_ORDER
+            np.maximum.at(self._last_ms, series, trusted_ms)
+            behind = np.flatnonzero(t_ms <= before)
+        flags[behind] |= OUT_OF_ORDER
         return dataclasses.replace(batch, flags=flags)
 
 

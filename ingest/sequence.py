@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+FEW = 8
+"""Batches of less than one in so many series are sorted; in others each reading is put in its series' place."""
+
+
+@dataclass(frozen=True, slots=True)
+class BySeries:
+    """Readings of a batch where no series stands twice, from the lowest series to the highest; arrays are (m,)."""
+
+    rows: NDArray[np.intp]  # places in the batch
+    ids: NDArray[np.intp]  # series
+
+    @property
+    def where(self) -> slice | NDArray[np.intp]:
+        """What finds these series in an array of all: a slice when they are neighbours, which is much faster."""
+        first, last = (int(self.ids[0]), int(self.ids[-1])) if len(self.ids) else (0, -1)
+        return slice(first, last + 1) if last - first == len(self.ids) - 1 else self.ids
+
+    def part(self, some: slice | NDArray[np.bool_]) -> BySeries:
+        """Return some of them."""
+        return BySeries(self.rows[some], self.ids[some])
+
+
+def by_series(series: NDArray[np.int32], room: NDArray[np.int32]) -> BySeries | None:
+    """Return ``series`` (n,) by number, None when one stands twice; ``room`` (n_series,) is written over.
+
+    >>> by_series(np.array([2, 0, 1], np.int32), np.zeros(3, np.int32)).rows.tolist()
+    [1, 2, 0]
+    """
+    if len(series) * FEW < len(room):
+        rows = np.argsort(series, kind="stable")
+        ids = series[rows].astype(np.intp)
+        return BySeries(rows, ids) if (ids[1:] != ids[:-1]).all() else None
+    room.fill(-1)
+    room[series.astype(np.intp)] = np.arange(len(series), dtype=np.int32)
+    ids = np.flatnonzero(room >= 0)
+    if len(ids) < len(series):
+        return None
+    placed = room if len(ids) == len(room) else room[ids]
+    return BySeries(placed.astype(np.intp), ids)
 
 
 def previous_maxima(

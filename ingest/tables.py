@@ -211,6 +211,8 @@ tests = Table(
     Index(None, "tested_ms"),
     Index(None, "station", "dedup_key", unique=True),
     Index(None, "sample_no", "parameter"),
+    Index(None, "station", "device", "parameter", "inbox_pos"),
+    Index(None, "station", "device", "tested_ms"),
 )
 findings = Table(
     "findings",
@@ -258,8 +260,11 @@ companions = Table(
     metadata,
     Column("plot_id", String(40), primary_key=True),
     Column("indicator", String(40), primary_key=True),
+    # station/device where a probe's own values count, blank: whichever of the plot was first
+    Column("series", String(121), primary_key=True, server_default=""),
     Column("t_ms", BigInteger, primary_key=True),
     Column("value", Float, nullable=False),
+    Index(None, "t_ms"),
 )
 events = Table(
     "events",

@@ -98,7 +98,7 @@ def test_a_server_toml_says_all_its_faults_at_once(tmp_path, arguments):
     assert done.returncode == 2
     assert sorted(done.stderr.splitlines()) == [
         f"{file}: [inbox]: retention_day: unknown key; did you mean retention_days?",
-        f"{file}: [inbx]: unknown table; known: server, broker, deploy, registry, inbox, webhook",
+        f"{file}: [inbx]: unknown table; known: server, broker, deploy, registry, judge, inbox, webhook",
         f"{file}: [server]: host: Expected `str` of length >= 1",
         f"{file}: [server]: prot: unknown key; did you mean port?",
     ]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from gateway.wire import STATION_CODE
 
 VerdictName = Literal["pass", "exceed", "suspect", "undetermined", "invalid"]
+PassScopeName = Literal["op_carbamate", "strip", "limit"]
 StationState = Literal["online", "stale", "offline", "never"]
 KeyState = Literal["approved", "pending", "none"]
 
@@ -41,11 +42,17 @@ class Overview(Shape):
     stations_online: int = Field(description="Stations whose last beat is at most 180 s old")
     stations_total: int
     pass_rate_rapid: float | None = Field(
-        description="0…1 of today's inhibition and qualitative tests: pass / (pass + suspect + exceed), "
-        "of repeats the last attempt; null without tests"
+        description="0…1 of the samples taken today with an inhibition or qualitative test: (valid − suspect) / valid. "
+        "First test and repeats count once; a confirmatory result of the same item decides; null without samples"
     )
+    samples_rapid: int = Field(description="Valid samples of that rate")
+    undetermined_rapid: int = Field(description="Of these, without a verdict: they have not failed")
     pass_rate_quantitative: float | None = Field(
-        description="The same of today's quantitative tests, never added to the rapid rate"
+        description="The same of samples with a quantitative test, never added to the rapid rate"
+    )
+    samples_quantitative: int = Field(description="Valid samples of that rate")
+    undetermined_quantitative: int = Field(
+        description="Of these, without a verdict: no limit, or one below the LOQ"
     )
     readings_total: int = Field(description="Readings in the store")
     generated_at: str = Field(description="RFC 3339, Asia/Shanghai")
@@ -299,6 +306,11 @@ class TestRow(Shape):
     screen_result: str = Field(description="negative, positive, doubtful, invalid, or empty")
     device_verdict: str = Field(description="What the instrument said")
     verdict: VerdictName = Field(description="Ours, recomputed")
+    pass_scope: PassScopeName = Field(
+        description="What a pass says. op_carbamate: not suspected for organophosphates and carbamates, "
+        "nothing of other pesticides; strip: negative, below the detection limit of the method; "
+        "limit: inside the limits compared"
+    )
     severity: str = Field(description="info, warning, major or critical")
     reason: str
     findings: list[Json] = Field(description="Every limit compared, with its citation")
@@ -313,6 +325,29 @@ class TestRow(Shape):
     loq: str | None = Field(description="Limit of quantification, decimal as text, in ``unit``")
     basis: str = Field(description="What a mass fraction refers to: product, fat, or empty")
     components: list[ComponentRow] = Field(description="Members of a residue defined as a sum")
+
+
+class SampleItem(Shape):
+    """What the first test and the repeats of one item say together."""
+
+    parameter: str
+    parameter_zh: str
+    parameter_en: str
+    verdict: VerdictName
+    first: VerdictName
+    repeats: list[VerdictName]
+    repeats_due: int = Field(description="Repeats still to be made before a rapid positive falls")
+    confirmed: bool = Field(description="A confirmatory result decided")
+
+
+class SampleDetail(Shape):
+    """A sample with all its tests; it counts once."""
+
+    station: Station
+    sample_no: str = Field(description="Empty: the test names none and is a sample of its own")
+    verdict: VerdictName = Field(description="The gravest of its items")
+    items: list[SampleItem]
+    tests: list[TestRow] = Field(description="First tests, then repeats")
 
 
 class TestList(Shape):

@@ -7,15 +7,13 @@ from alerts.tables import alerts
 from dashboards.access import SourcesOf
 from dashboards.api.errors import READING
 from dashboards.api.models import Overview
+from dashboards.api.samples import QUANTITATIVE, RAPID, samples_of_day
 from dashboards.api.stations import BEAT_MS
 from dashboards.api.times import local_time, shanghai_day
 from ingest.tables import station_state, stations, tests
 
 SUSPECT_STATES = ("suspected", "retest_ordered")
 EXCEEDANCE_STATES = ("confirmed", "handed_over", "in_enforcement")
-RAPID = ("inhibition", "qualitative")
-QUANTITATIVE = ("quantitative",)
-COUNTED = ("pass", "suspect", "exceed")
 
 router = APIRouter(tags=["overview"])
 
@@ -25,58 +23,32 @@ def overview(sources: SourcesOf) -> Overview:
     """Count today's tests, open alerts, stations and readings."""
     now_ms = sources.now_ms()
     with sources.operational.read() as connection:
-        total, counted = _tests(connection, now_ms)
+        total = _tests_today(connection, now_ms)
+        samples = samples_of_day(connection, sources.standards.catalogue.names, now_ms)
         states = _alert_states(connection)
         online, registered = _stations(connection, now_ms)
+    rapid, quantitative = samples.rate(RAPID), samples.rate(QUANTITATIVE)
     return Overview(
         tests_today=total,
         suspects_open=sum(states.get(state, 0) for state in SUSPECT_STATES),
         exceedances_open=sum(states.get(state, 0) for state in EXCEEDANCE_STATES),
         stations_online=online,
         stations_total=registered,
-        pass_rate_rapid=_pass_rate(counted, RAPID),
-        pass_rate_quantitative=_pass_rate(counted, QUANTITATIVE),
+        pass_rate_rapid=rapid.passed,
+        samples_rapid=rapid.valid,
+        undetermined_rapid=rapid.undetermined,
+        pass_rate_quantitative=quantitative.passed,
+        samples_quantitative=quantitative.valid,
+        undetermined_quantitative=quantitative.undetermined,
         readings_total=sources.readings.count(),
         generated_at=local_time(now_ms).isoformat(timespec="milliseconds"),
     )
 
 
-def _tests(connection: Connection, now_ms: int) -> tuple[int, dict[tuple[str, str], int]]:
-    """Return today's tests, and by (result kind, verdict) those that count in a rate.
-
-    A sample is repeated when it was positive: only the last valid attempt counts
-    (rapid_test_record §3.7).
-    """
+def _tests_today(connection: Connection, now_ms: int) -> int:
     start_ms, end_ms = shanghai_day(now_ms)
-    sample = case((tests.c.sample_no == "", tests.c.record_id), else_=tests.c.sample_no)
-    valid_attempt = case((tests.c.verdict.in_(COUNTED), tests.c.attempt))
-    today = (
-        select(
-            tests.c.result_kind,
-            tests.c.verdict,
-            tests.c.attempt,
-            func.max(valid_attempt)
-            .over(partition_by=(tests.c.station, sample, tests.c.parameter))
-            .label("last_attempt"),
-        )
-        .where(tests.c.tested_ms >= start_ms, tests.c.tested_ms < end_ms)
-        .subquery()
-    )
-    is_last = case((today.c.attempt == today.c.last_attempt, 1), else_=0)
-    query = select(today.c.result_kind, today.c.verdict, func.count(), func.sum(is_last)).group_by(
-        today.c.result_kind, today.c.verdict
-    )
-    total, counted = 0, {}
-    for kind, verdict, rows, last in connection.execute(query):
-        total += rows
-        counted[kind, verdict] = int(last)
-    return total, counted
-
-
-def _pass_rate(counted: dict[tuple[str, str], int], kinds: tuple[str, ...]) -> float | None:
-    passed = sum(counted.get((kind, "pass"), 0) for kind in kinds)
-    valid = sum(counted.get((kind, verdict), 0) for kind in kinds for verdict in COUNTED)
-    return passed / valid if valid else None
+    query = select(func.count()).where(tests.c.tested_ms >= start_ms, tests.c.tested_ms < end_ms)
+    return connection.execute(query).scalar_one()
 
 
 def _alert_states(connection: Connection) -> dict[str, int]:

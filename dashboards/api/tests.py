@@ -4,13 +4,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from sqlalchemy import Connection, RowMapping, Select, select, tuple_
 
 from dashboards.access import SourcesOf
-from dashboards.api.errors import READING
-from dashboards.api.models import ComponentRow, TestList, TestRow, VerdictName
+from dashboards.api.errors import READING, documented
+from dashboards.api.models import (
+    ComponentRow,
+    SampleDetail,
+    SampleItem,
+    TestList,
+    TestRow,
+    VerdictName,
+)
+from dashboards.api.samples import Samples, of_sample, taken_ms
 from dashboards.sources import Sources
+from ingest.judge.records.pass_scope import pass_scope
+from ingest.judge.records.sample_verdict import substance_of
 from ingest.tables import devices, findings, stations, tests
 
 MAX_LIMIT = 500
@@ -53,6 +63,53 @@ def rapid_tests(
     )
 
 
+@router.get(
+    "/tests/{record_id}/sample",
+    summary="All tests of the sample of one test",
+    responses=READING | documented(404),
+)
+def sample_of_test(
+    sources: SourcesOf,
+    record_id: Annotated[str, Path(max_length=64, description="Any test of the sample")],
+) -> SampleDetail:
+    """Return the first test and the repeats of a sample, and what they say together."""
+    with sources.operational.read() as connection:
+        asked = (
+            connection.execute(_select().where(tests.c.record_id == record_id)).mappings().first()
+        )
+        if asked is None:
+            raise HTTPException(404, f"test {record_id} is not known")
+        order = (tests.c.attempt, tests.c.tested_ms, tests.c.record_id)
+        query = _select().where(of_sample(asked)).order_by(*order).limit(MAX_LIMIT)
+        rows = connection.execute(query).mappings().all()
+        alert_ids = _alert_ids(connection, rows)
+    names = sources.standards.catalogue.names
+    (verdict,) = Samples(names, rows).verdicts()
+    parameters = {substance_of(names, row["parameter"]): row["parameter"] for row in reversed(rows)}
+    items = []
+    for substance, said in verdict.by_substance.items():
+        zh, en = sources.names(parameters[substance])
+        items.append(
+            SampleItem(
+                parameter=parameters[substance],
+                parameter_zh=zh,
+                parameter_en=en,
+                verdict=said.verdict.value,
+                first=said.first.value,
+                repeats=[one.value for one in said.repeats],
+                repeats_due=said.repeats_due,
+                confirmed=said.confirmed,
+            )
+        )
+    return SampleDetail(
+        station=asked["station"],
+        sample_no=asked["sample_no"],
+        verdict=verdict.verdict.value,
+        items=items,
+        tests=[_test_row(row, alert_ids, sources) for row in rows],
+    )
+
+
 def test_by_id(sources: Sources, connection: Connection, record_id: str) -> TestRow | None:
     """Return one test, None when there is none."""
     row = connection.execute(_select().where(tests.c.record_id == record_id)).mappings().first()
@@ -65,6 +122,7 @@ def _select() -> Select[tuple[object, ...]]:
     return select(
         *_COLUMNS,
         tests.c.record,
+        taken_ms.label("taken_ms"),
         stations.c.name.label("station_name"),
         stations.c.name_en.label("station_name_en"),
         devices.c.name.label("device_name"),
@@ -112,6 +170,9 @@ def _test_row(row: RowMapping, alert_ids: dict[str, str], sources: Sources) -> T
         product_name_en=sources.products(row["product_name"]),
         parameter_zh=zh,
         parameter_en=en,
+        pass_scope=pass_scope(
+            sources.standards.catalogue.names, row["parameter"], row["method"], row["result_kind"]
+        ).value,
         alert_id=alert_ids.get(row["record_id"]),
         lod=_decimal(sent.get("lod")),
         loq=_decimal(sent.get("loq")),

@@ -37,6 +37,8 @@ MOVEMENTS: dict[str, Movement] = {
     "water_ph": Movement(7.7, 0.12, 0.01),
     "water_do": Movement(8.9, 0.5, 0.03),
     "water_do_saturation": Movement(82.0, 4.0, 0.3),
+    "water_ammonia_n": Movement(0.3, 0.05, 0.005),
+    "water_potassium": Movement(4.2, 0.2, 0.02),
     "water_turbidity": Movement(18.0, 3.0, 0.4),
     "water_suspended_solids": Movement(41.0, 6.0, 0.8),
     "water_level": Movement(1.42, 0.05, 0.002),

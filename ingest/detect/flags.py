@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ingest.batch import Batch, Series
     from ingest.detect.thresholds import DeviceWindow, SeriesLimits, Thresholds
+    from ingest.sequence import BySeries
 
 KINDS = {"maintenance": MAINTENANCE, "calibration": CALIBRATION}
 
@@ -57,28 +58,31 @@ class QualityFlags:
         self._bounded = False  # some series has a range
         self._windows: list[tuple[DeviceWindow, NDArray[np.intp]]] = []  # with its series' ids
 
-    def flag(self, batch: Batch, *, each_once: bool = False) -> Batch:
+    def flag(self, batch: Batch, by_series: BySeries | None = None) -> Batch:
         """Return a copy of ``batch``, which is flagged for order already, with these flags and ``q`` set.
 
         A reading that failed, is missing, came out of order, has a doubtful time or lies in a window teaches nothing
-        and is compared with nothing but the ranges. ``each_once`` says that no series stands twice in ``batch``.
+        and is compared with nothing but the ranges. ``by_series`` is what ``ArrivalOrder`` found out about ``batch``.
         """
         self._update(batch.series)
-        series = batch.series_id.astype(np.intp)
+        series, t_ms, v = batch.series_id, batch.t_ms, batch.v
         q, flags = batch.q.copy(), batch.flags.copy()
         if self._bounded:
-            self._range(series, batch.v, q, flags)
+            self._range(series, v, q, flags)
         if self._windows:
-            self._window(series, batch.t_ms, q, flags)
+            self._window(series, t_ms, q, flags)
+        doubtful = flags & (OUT_OF_ORDER | CLOCK_SUSPECT)
         usable = q == PASS
-        usable &= (flags & (OUT_OF_ORDER | CLOCK_SUSPECT)) == 0
-        if usable.all():
-            bits = self._behaviour.flag(series, batch.t_ms, batch.v, each_once=each_once)
+        all_usable = bool(usable.all()) and not doubtful.any()
+        if not all_usable:
+            usable &= doubtful == 0
+        if by_series is not None:
+            some = by_series if all_usable else by_series.part(usable[by_series.rows])
+            bits = self._behaviour.flag_by_series(t_ms, v, some)
         else:
+            rows = np.flatnonzero(usable)
             bits = np.zeros(len(series), np.uint32)
-            bits[usable] = self._behaviour.flag(
-                series[usable], batch.t_ms[usable], batch.v[usable], each_once=each_once
-            )
+            bits[rows] = self._behaviour.flag(series[rows].astype(np.intp), t_ms[rows], v[rows])
         flagged = np.flatnonzero(bits)
         if flagged.size:
             flags[flagged] |= bits[flagged]
@@ -124,13 +128,15 @@ class QualityFlags:
 
     def _range(
         self,
-        series: NDArray[np.intp],
+        series: NDArray[np.int32],
         v: NDArray[np.float64],
         q: NDArray[np.uint8],
         flags: NDArray[np.uint32],
     ) -> None:
         """Fail what lies outside the model's or the site's range; all arrays (n,)."""
-        outside = np.flatnonzero((v < self._low.take(series)) | (v > self._high.take(series)))
+        outside = np.flatnonzero(
+            (v < self._low.take(series, mode="clip")) | (v > self._high.take(series, mode="clip"))
+        )
         if not outside.size:
             return
         model_min, model_max, site_min, site_max = self._ranges[:, series[outside]]
@@ -143,7 +149,7 @@ class QualityFlags:
 
     def _window(
         self,
-        series: NDArray[np.intp],
+        series: NDArray[np.int32],
         t_ms: NDArray[np.int64],
         q: NDArray[np.uint8],
         flags: NDArray[np.uint32],

@@ -25,17 +25,25 @@ if TYPE_CHECKING:
     from ingest.operational import Operational
 
 CONSUMER = "judge"
+PRUNE_EVERY_MS = 60_000  # of receive time
 _FINDING_COLUMNS = tuple(c.name for c in tables.findings.columns if c.name != "alert_id")
 
 
 class Judge:
     """Judges batches and hands what is new to ``sink``, in the transaction that moves its cursor.
 
-    ``handle`` is for one thread; ``cursor`` and ``limits_for`` may be called from any.
+    ``handle`` is for one thread; ``cursor`` and ``limits_for`` may be called from any. ``retention_ms`` is how late a
+    reading may come: companions that none of those needs are removed; None keeps them all.
     """
 
     def __init__(
-        self, catalogue: Catalogue, registry: Contexts, operational: Operational, sink: FindingSink
+        self,
+        catalogue: Catalogue,
+        registry: Contexts,
+        operational: Operational,
+        sink: FindingSink,
+        *,
+        retention_ms: int | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry
@@ -45,6 +53,8 @@ class Judge:
         self._table = SeriesTable(catalogue, registry)
         self._readings = ReadingJudge(self._table, self._companions)
         self._records = RecordJudge(catalogue, registry)
+        self._retention_ms = retention_ms
+        self._prune_due_ms = 0
 
     def cursor(self) -> int:
         """Return the inbox position of the last pack judged, 0 at first."""
@@ -64,6 +74,7 @@ class Judge:
                 done = _cursor(connection)
                 if batch.cursor > done:
                     self._judge(connection, batch, done)
+                    self._tidy(connection, batch.packs[-1].received_ms)
                     _set_cursor(connection, batch.cursor)
             committed = True
         finally:
@@ -96,6 +107,13 @@ class Judge:
         )
         if new or observations:
             self._sink.apply(connection, new, observations, batch.packs[-1].received_ms)
+
+    def _tidy(self, connection: sa.Connection, received_ms: int) -> None:
+        """Remove a group of companions whose time is over, once a minute; measured by what comes, not by a clock."""
+        if self._retention_ms is None or received_ms < self._prune_due_ms:
+            return
+        self._prune_due_ms = received_ms + PRUNE_EVERY_MS
+        self._companions.prune(connection, received_ms - self._retention_ms)
 
 
 def _place(finding: Finding) -> tuple[int, int]:

@@ -272,6 +272,36 @@ async def test_station_draws_the_trend_with_its_limit(
     await expect(card).to_have_attribute("data-over", "true")
 
 
+@pytest.mark.parametrize(
+    ("scope", "zh", "en", "says"),
+    [
+        ("op_carbamate", "未见可疑", "Not suspected", "有机磷"),
+        ("strip", "阴性", "Negative", "检出限"),
+    ],
+)
+async def test_a_screening_test_passes_nothing_and_says_its_scope(
+    scene: Scene, scope: str, zh: str, en: str, says: str
+) -> None:
+    record_id = ""
+    async with asyncio.timeout(60):
+        while not record_id:
+            for test in (await scene.get("tests?limit=40&verdict=pass"))["tests"]:
+                if test["pass_scope"] == scope:
+                    record_id = test["record_id"]
+            await asyncio.sleep(0.1)
+    page = await scene.open("#/tests?verdict=pass")
+    row = page.locator(f"[data-testid=test-row][data-record-id='{record_id}']")
+    await expect(row.get_by_test_id("verdict")).to_have_text(zh)
+    await expect(row.get_by_test_id("verdict")).to_have_attribute("title", re.compile(says))
+    await row.get_by_role("button").click()
+    detail = page.locator(f"[id='test-{record_id}']")
+    await expect(detail.get_by_test_id("sample-test")).to_have_count(1)
+    await expect(detail.get_by_test_id("test-record")).to_contain_text("不等于合格")
+    await page.get_by_test_id("lang-en").click()
+    await expect(row.get_by_test_id("verdict")).to_have_text(en)
+    await page.get_by_test_id("lang-zh").click()
+
+
 async def test_limits_are_searched_as_one_types_and_the_address_says_what(scene: Scene) -> None:
     page = await scene.open("#/limits")
     total = page.get_by_test_id("limits-total")
@@ -403,6 +433,8 @@ async def test_alert_shows_evidence_down_to_the_bytes(scene: Scene) -> None:
 async def test_acknowledging_needs_the_key_and_leaves_a_line(scene: Scene) -> None:
     alert = await scene.alert(indicator="water_ph")
     page = await scene.open(f"#/alerts/{alert['alert_id']}")
+    await page.evaluate("sessionStorage.clear()")  # the tab keeps the key of an earlier test
+    await page.reload()
     await page.get_by_test_id("ack-open").click()
     form = page.get_by_test_id("ack-form")
     await form.locator("[name=actor]").fill("马建国")

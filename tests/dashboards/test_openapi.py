@@ -20,6 +20,7 @@ INTERFACES = [
     "/api/v1/stations/{code}",
     "/api/v1/readings",
     "/api/v1/tests",
+    "/api/v1/tests/{record_id}/sample",
     "/api/v1/alerts",
     "/api/v1/alerts/{alert_id}",
     "/api/v1/alerts/{alert_id}/deliveries",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,11 @@ from drivers import indicators
 from gateway import config as edge_config
 from gateway import keys
 from gateway.wire import STATION_CODE
+from ingest.judge.catalogue.catalogue import standard_catalogue
+from ingest.judge.readings.conditions import of_plot
+from ingest.judge.readings.readings import judge_reading
 from ingest.registry import files as registry_files
+from ingest.registry.context import PlotContext
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +40,7 @@ def files(tmp_path: Path) -> CountyFiles:
 def test_the_county_is_as_large_as_promised() -> None:
     assert len(STATIONS) == 6
     assert len({station["region"] for station in STATIONS}) == 3
-    assert len(INSTRUMENTS) + len(TESTERS) == 20
+    assert len(INSTRUMENTS) + len(TESTERS) == 22
     assert len(TESTERS) >= 3
     assert len({item.model for item in INSTRUMENTS}) >= 6
     assert sorted(code for codes in AGENTS.values() for code in codes) == [
@@ -150,3 +155,34 @@ def test_broker_login_reaches_every_process(tmp_path: Path) -> None:
         login = edge_config.load(path).stations[0].broker
         assert (login.port, login.username, login.password) == (1884, "demo", "x")
     assert tomllib.loads(files.server.read_text("utf-8"))["broker"]["username"] == "demo"
+
+
+async def test_the_fish_pond_keeps_its_limits(files: CountyFiles, tmp_path: Path) -> None:
+    """Ordinary water of a pond: what is judged and computed there shows, and nothing is over a limit."""
+    text = files.simulators.read_text("utf-8")
+    for port in PORTS.modbus:
+        text = text.replace(f"port = {port}", "port = 0")
+    quiet = tmp_path / "sim.toml"
+    quiet.write_text(text, "utf-8")
+    plot = next(row for row in PLOTS if row.get("water_use") == "fishery")
+    pond = {item.path for item in INSTRUMENTS if item.plot == plot["id"]}
+    named = {field.name for field in fields(PlotContext)}
+    context = PlotContext(**{k: str(v) for k, v in plot.items() if k in named})  # type: ignore[arg-type]
+    catalogue = standard_catalogue()
+    judged: set[str] = set()
+    async with Plant(sim_config.load(quiet)) as plant:
+        for now_s in range(0, 1200, 7):
+            said: dict[str, float] = {}
+            for device in plant.devices:
+                if device.path in pond:
+                    device.sample(now_s, device.model.points)
+                    said |= {name: float(value) for name, value in device.exact.items()}
+            beside = {name: said[name] for name in ("water_ph", "water_temperature")}
+            conditions = replace(of_plot(context), companions=beside)
+            for indicator, value in said.items():
+                judgement = judge_reading(
+                    catalogue, indicator, value, conditions, 1_777_600_000_000
+                )
+                assert not judgement.breaches, (indicator, value)
+                judged |= {indicator for found in judgement.citations if found.exceeded is False}
+    assert {"water_do", "water_ph", "water_ammonia_n"} <= judged

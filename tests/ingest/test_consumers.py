@@ -10,7 +10,7 @@ import zstandard
 from structlog.testing import capture_logs
 
 from ingest import consumers
-from ingest.batch import OUT_OF_ORDER, SITE_RANGE, Fault
+from ingest.batch import OUT_OF_ORDER, SITE_RANGE, SPIKE, Fault
 from ingest.consumers import Consumer, Handed
 from ingest.decode import Decoder, SeriesIndex
 from ingest.detect.thresholds import NoThresholds, SeriesLimits
@@ -68,12 +68,17 @@ class Log:
         self.started: list[Consumer] = []
 
     def take(self, count: int = 1) -> Handed:
+        return self.measured([6.0] * count)
+
+    def measured(self, values: list[float], *, back_ms: int = 0, received_ms: int = NOW) -> Handed:
+        """Take a pack for each of ``values``, a millisecond apart."""
         taken = []
-        for _ in range(count):
+        for value in values:
             self.seq += 1
-            record = {"n": "a/soil_ph", "t": (NOW + self.seq) / 1000, "v": 6.0}
+            at_ms = NOW + self.seq - back_ms
+            record = {"n": "a/soil_ph", "t": at_ms / 1000, "v": value}
             body = json.dumps({"readings": [record]}).encode()
-            taken.append(Taken("hl-001", EPOCH, self.seq, 1, NOW, NOW, body))
+            taken.append(Taken("hl-001", EPOCH, self.seq, 1, NOW, received_ms, body))
         return Handed(self.inbox.commit(Staged(taken=taken)), self.decoder)
 
     def consumer(self, stage: Stage, **more) -> Consumer:
@@ -283,3 +288,61 @@ def test_each_consumer_flags_behaviour_by_what_is_registered(log):
         consumer.offer(handed)
     until(lambda: stages[0].at == stages[1].at == 1)
     assert [stage.flags[1] & SITE_RANGE for stage in stages] == [SITE_RANGE, 0]
+
+
+def noise(count: int) -> list[float]:
+    return [round(6 + 0.01 * (n * 7 % 11), 2) for n in range(count)]
+
+
+def test_the_flags_after_a_restart_are_those_without_one(log):
+    """The judge and the store start where each of them was; neither sees a pack twice."""
+    stays, judge, store = Stage(), Stage(), Stage()
+    consumers_ = [log.consumer(stage) for stage in (stays, judge, store)]
+    handed = log.measured(noise(700))
+    for consumer in consumers_:
+        consumer.offer(handed)
+    until(lambda: stays.at == judge.at == store.at == 700)
+    consumers_[2].stop()  # the store stays behind
+    last = log.measured(noise(20))
+    for consumer in consumers_[:2]:
+        consumer.offer(last)
+    until(lambda: stays.at == judge.at == 720)
+    consumers_[1].stop()
+    log.index, log.decoder = SeriesIndex(), Decoder(log.index)
+    again = [log.consumer(judge), log.consumer(store)]
+    for handed in (log.measured([8.0]), log.measured([6.0], back_ms=300)):
+        for consumer in (consumers_[0], *again):
+            consumer.offer(handed)
+    until(lambda: stays.at == judge.at == store.at == 722)
+    assert judge.flags == store.flags == stays.flags
+    assert stays.flags[721] & SPIKE
+    assert stays.flags[722] & OUT_OF_ORDER
+    assert judge.seen == store.seen == list(range(1, 723))
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "readings"),
+    [("ROLL_READINGS", 150, 150), ("ROLL_PACKS", 90, 90), ("ROLL_MS", 1000, 40)],
+)
+def test_what_is_rolled_forward_at_the_start_is_bounded(log, monkeypatch, bound, value, readings):
+    monkeypatch.setattr(consumers, bound, value)
+    log.measured([6.0] * 1160, received_ms=NOW - 5000)
+    log.take(40)
+    log.take(7)
+    stage = Stage(cursor=1200)
+    with capture_logs() as logs:
+        log.consumer(stage)
+        until(lambda: stage.at == 1207)
+    [entry] = logs
+    assert entry["event"] == "consumer_rolled_forward"
+    assert (entry["consumer"], entry["readings"]) == ("test", readings)
+    assert stage.seen == list(range(1201, 1208))
+
+
+def test_nothing_is_rolled_forward_from_an_inbox_that_was_emptied(log):
+    stage = Stage(cursor=500)
+    with capture_logs() as logs:
+        consumer = log.consumer(stage)
+        consumer.offer(log.take())
+        until(lambda: stage.at == 501)
+    assert logs == []

@@ -228,6 +228,7 @@ function testRow(x: Test): LiveRow {
     station: x.station,
     record_id: x.record_id,
     verdict,
+    pass_scope: x.pass_scope,
     product_name: x.product_name,
     parameter: x.parameter,
   };

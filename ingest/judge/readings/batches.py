@@ -23,6 +23,7 @@ from ingest.judge.catalogue.limits import PH, edge
 from ingest.judge.findings import LIMIT_UNVERIFIED, Finding, Observation, finding_id
 from ingest.judge.readings.companions import (
     COMPANION_INDICATORS,
+    OF_ONE_PROBE,
     SOIL_PH,
     THIN_MS,
     Beside,
@@ -91,6 +92,7 @@ class ReadingJudge:
                 COMPANION_INDICATORS[k],
                 int(batch.t_ms[i]),
                 float(batch.v[i]),
+                table.probes[batch.series_id[i]] if COMPANION_INDICATORS[k] in OF_ONE_PROBE else "",
             )
             for i, k in zip(rows[first], which[first], strict=True)
         ]
@@ -105,14 +107,14 @@ class ReadingJudge:
 
     def findings(self, connection: sa.Connection, batch: Batch, fresh: Bools) -> list[Finding]:
         """Return a finding for each limit broken by a good reading or by what is computed from it."""
-        table, limits = self._table, self._table.limits
+        limits = self._table.limits
         at = limits.candidates(batch.series_id, batch.v)
         at = at[fresh[at] & _good(batch, at)]
         if not at.size:
             return []
         series_id, t_ms, v = batch.series_id[at], batch.t_ms[at], batch.v[at]
         ph, from_probe = self._ph(connection, batch, at)
-        beside = Beside(connection, self._companions, table.plot_ids[series_id], t_ms)
+        beside = self._beside(connection, series_id, t_ms)
         places = np.arange(len(at))
         broken = limits.broken(places, series_id, t_ms, v, ph)
         stands, used = _decided(limits, broken, v, beside)
@@ -167,7 +169,7 @@ class ReadingJudge:
         at = at[self._table.clearable[batch.series_id[at]]]
         series_id, t_ms, v = batch.series_id[at], batch.t_ms[at], batch.v[at]
         ph, _ = self._ph(connection, batch, at)
-        beside = Beside(connection, self._companions, self._table.plot_ids[series_id], t_ms)
+        beside = self._beside(connection, series_id, t_ms)
 
         def other(unless: Alternative, places: Ints) -> Floats:
             values = _alternative(unless, v, beside, places)[0]
@@ -197,13 +199,18 @@ class ReadingJudge:
         needs = np.flatnonzero(self._table.limits.needs_ph(series_id))
         ph[needs] = self._table.registered_ph[series_id[needs]]
         if needs.size:
-            plots = self._table.plot_ids[series_id]
-            beside = Beside(connection, self._companions, plots, batch.t_ms[at])
+            beside = self._beside(connection, series_id, batch.t_ms[at])
             found = beside.nearest(SOIL_PH, needs)
             known = ~np.isnan(found)
             ph[needs[known]] = found[known]
             from_probe[needs[known]] = True
         return ph, from_probe
+
+    def _beside(
+        self, connection: sa.Connection, series_id: NDArray[np.int32], t_ms: Ints
+    ) -> Beside:
+        plots, probes = self._table.plot_ids[series_id], self._table.probes[series_id]
+        return Beside(connection, self._companions, plots, probes, t_ms)
 
     def _finding(
         self,

@@ -1,4 +1,8 @@
-"""Companion readings: what was measured on a plot before a sample, thinned and kept in the operational database."""
+"""Companion readings: what was measured on a plot before a sample, thinned and kept in the operational database.
+
+What picks a row or stands beside a value is whichever probe of the plot said it first. Hours that are added up are
+those of one probe (its ``series``): two in one pond, one of them in the shade, are two histories.
+"""
 
 from __future__ import annotations
 
@@ -39,65 +43,78 @@ Oxygen is asked for a window of 24 h, and the value before it holds into it.
 """
 COMPANION_INDICATORS = tuple(KEPT_MS)
 
+OF_ONE_PROBE = frozenset({OXYGEN})
+"""Indicators of which each probe has values of its own."""
+
 THIN_MS = 600_000
-"""At most one companion is kept per plot and indicator in each span of this length: the earliest, then the lowest."""
+"""At most one is kept per plot, indicator and series in each span of this length: the earliest, then the lowest."""
 
 _PLOTS_AT_ONCE = 500
+
+PRUNE_ROWS = 1_000
+"""Removed at a time, for judging waits meanwhile; a minute of a county brings some two hundred."""
+
+_Name = tuple[str, str, str]
+"""Plot, indicator, series (blank: of the whole plot)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompanionValue:
-    """One good reading that may serve as a condition for others on its plot."""
+    """One good reading that may serve as a condition for others on its plot, or of its series."""
 
     plot_id: str
     indicator: str
     t_ms: int
     value: float
+    series: str = ""
 
 
 class Companions:
     """Keeps and finds companion values."""
 
     def __init__(self) -> None:
-        # (plot, indicator) -> time and value of the newest that is kept, None: none is; most batches need no more.
-        self._newest: dict[tuple[str, str], tuple[int, float] | None] = {}
+        # Time and value of the newest that is kept, None: none is; most batches need no more.
+        self._newest: dict[_Name, tuple[int, float] | None] = {}
 
     def forget(self) -> None:
         """Drop what is remembered of the database; call after a transaction that did not commit."""
         self._newest.clear()
 
     def keep(self, connection: sa.Connection, values: Sequence[CompanionValue]) -> None:
-        """Store the earliest value of each plot, indicator and span, in the place of a later one."""
-        named: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        """Store the earliest value of each plot, indicator, series and span, in the place of a later one."""
+        named: dict[_Name, list[tuple[int, float]]] = {}
         for value in values:
-            name, new = (value.plot_id, value.indicator), (value.t_ms, value.value)
+            name = (value.plot_id, value.indicator, value.series)
+            new = (value.t_ms, value.value)
             newest = self._newest.get(name)
             if newest is None or newest[0] // THIN_MS != value.t_ms // THIN_MS or new < newest:
                 named.setdefault(name, []).append(new)
         table = tables.companions
         rows: list[dict[str, object]] = []
-        for (plot_id, indicator), some in named.items():
-            this = sa.and_(table.c.plot_id == plot_id, table.c.indicator == indicator)
-            changed, gone = self._changed(connection, this, (plot_id, indicator), sorted(some))
+        for name, some in named.items():
+            changed, gone = self._changed(connection, name, sorted(some))
             if gone:
-                connection.execute(sa.delete(table).where(this, table.c.t_ms.in_(gone)))
+                connection.execute(sa.delete(table).where(_of(name), table.c.t_ms.in_(gone)))
+            plot_id, indicator, series = name
             rows += [
-                {"plot_id": plot_id, "indicator": indicator, "t_ms": t_ms, "value": value}
+                {
+                    "plot_id": plot_id,
+                    "indicator": indicator,
+                    "series": series,
+                    "t_ms": t_ms,
+                    "value": value,
+                }
                 for t_ms, value in changed
             ]
         insert_new(connection, table, rows)
 
     def _changed(
-        self,
-        connection: sa.Connection,
-        this: sa.ColumnElement[bool],
-        name: tuple[str, str],
-        values: Sequence[tuple[int, float]],
+        self, connection: sa.Connection, name: _Name, values: Sequence[tuple[int, float]]
     ) -> tuple[list[tuple[int, float]], list[int]]:
         """Return what of ``values`` (by time) is to be kept, and the times of what it replaces."""
         table = tables.companions
-        columns = sa.select(table.c.t_ms, table.c.value).where(this)
-        newest = self.newest(connection, *name)
+        columns = sa.select(table.c.t_ms, table.c.value).where(_of(name))
+        newest = self._last(connection, name)
         held: dict[int, tuple[int, float]] = {}
         start_ms = values[0][0] // THIN_MS * THIN_MS
         if newest is not None and newest[0] >= start_ms:
@@ -122,12 +139,14 @@ class Companions:
         self, connection: sa.Connection, plot_id: str, indicator: str
     ) -> tuple[int, float] | None:
         """Return time and value of the newest companion of a plot, asking the database once."""
-        name = (plot_id, indicator)
+        return self._last(connection, (plot_id, indicator, ""))
+
+    def _last(self, connection: sa.Connection, name: _Name) -> tuple[int, float] | None:
         if name not in self._newest:
             table = tables.companions
             last = connection.execute(
                 sa.select(table.c.t_ms, table.c.value)
-                .where(table.c.plot_id == plot_id, table.c.indicator == indicator)
+                .where(_of(name))
                 .order_by(table.c.t_ms.desc())
                 .limit(1)
             ).first()
@@ -135,15 +154,23 @@ class Companions:
         return self._newest[name]
 
     def series(
-        self, connection: sa.Connection, plot_id: str, indicator: str, start_ms: int, end_ms: int
+        self,
+        connection: sa.Connection,
+        plot_id: str,
+        indicator: str,
+        start_ms: int,
+        end_ms: int,
+        series: str = "",
     ) -> tuple[Ints, Floats]:
-        """Return times and values of a plot that count for samples in start ≤ t < end, each (n,), by time."""
+        """Return times and values of a plot that count for samples in start ≤ t < end, each (n,), by time.
+
+        ``series`` names the probe where each has its own.
+        """
         table = tables.companions
         rows = connection.execute(
             sa.select(table.c.t_ms, table.c.value)
             .where(
-                table.c.plot_id == plot_id,
-                table.c.indicator == indicator,
+                _of((plot_id, indicator, series)),
                 table.c.t_ms > start_ms - KEPT_MS[indicator],
                 table.c.t_ms < end_ms,
             )
@@ -160,14 +187,14 @@ class Companions:
         plots: Collection[str],
         start_ms: int,
         end_ms: int,
-    ) -> set[str]:
-        """Return which of ``plots`` had a value at or under ``bound`` that counts in start ≤ t ≤ end."""
+    ) -> set[tuple[str, str]]:
+        """Return the (plot, series) of ``plots`` with a value at or under ``bound`` that counts in start ≤ t ≤ end."""
         table = tables.companions
-        found: set[str] = set()
+        found: set[tuple[str, str]] = set()
         names = [plot_id for plot_id in plots if plot_id]
         for i in range(0, len(names), _PLOTS_AT_ONCE):
             query = (
-                sa.select(table.c.plot_id)
+                sa.select(table.c.plot_id, table.c.series)
                 .where(
                     table.c.plot_id.in_(names[i : i + _PLOTS_AT_ONCE]),
                     table.c.indicator == indicator,
@@ -177,23 +204,49 @@ class Companions:
                 )
                 .distinct()
             )
-            found.update(connection.execute(query).scalars())
+            found.update((str(plot), str(series)) for plot, series in connection.execute(query))
         return found
+
+    @staticmethod
+    def prune(connection: sa.Connection, received_before_ms: int, limit: int = PRUNE_ROWS) -> int:
+        """Remove at most ``limit`` of the oldest companions that no reading of after then can need; return how many.
+
+        A reading may come as late as the inbox keeps packs, and look back as far as a companion counts.
+        """
+        table = tables.companions
+        old = (
+            sa.select(*table.primary_key)
+            .where(table.c.t_ms < received_before_ms - max(KEPT_MS.values()))
+            .order_by(table.c.t_ms)
+            .limit(limit)
+        )
+        key = sa.tuple_(*table.primary_key)
+        return connection.execute(sa.delete(table).where(key.in_(old))).rowcount
+
+
+def _of(name: _Name) -> sa.ColumnElement[bool]:
+    table = tables.companions
+    plot_id, indicator, series = name
+    return sa.and_(
+        table.c.plot_id == plot_id, table.c.indicator == indicator, table.c.series == series
+    )
 
 
 class Beside:
-    """What the companions say of some readings of a batch, one plot id (blank: none) and time for each, (m,)."""
+    """What the companions say of some readings of a batch: for each its plot (blank: none), probe and time, (m,)."""
 
     def __init__(
         self,
         connection: sa.Connection,
         companions: Companions,
         plots: NDArray[np.object_],
+        probes: NDArray[np.object_],
         t_ms: Ints,
     ) -> None:
         self._connection = connection
         self._companions = companions
         self._plots = plots
+        self._probes = probes
         self._t_ms = t_ms
 
     def nearest(self, indicator: str, places: Ints) -> Floats:
@@ -242,20 +295,22 @@ class Beside:
         return low_ms, just_low
 
     def _by_plot(
-        self, indicator: str, places: Ints, concerned: Collection[str] | None = None
+        self, indicator: str, places: Ints, concerned: Collection[tuple[str, str]] | None = None
     ) -> Iterator[tuple[Ints, Ints, Floats]]:
         """Yield for each plot that has companions: which of ``places``, and the companions' times and values.
 
-        ``concerned`` are the plots to look at, None: all of them.
+        For each probe of a plot where each has its own. ``concerned`` are those to look at, None: all of them.
         """
-        plots = self._plots[places]
-        for plot_id in dict.fromkeys(plots.tolist()):
-            if not plot_id or (concerned is not None and plot_id not in concerned):
+        plots, probes = self._plots[places], self._probes[places]
+        if indicator not in OF_ONE_PROBE:
+            probes = np.full(len(places), "", np.object_)
+        for plot_id, probe in dict.fromkeys(zip(plots.tolist(), probes.tolist(), strict=True)):
+            if not plot_id or (concerned is not None and (plot_id, probe) not in concerned):
                 continue
-            some = np.flatnonzero(plots == plot_id)
+            some = np.flatnonzero((plots == plot_id) & (probes == probe))
             t_ms = self._t_ms[places[some]]
             times, values = self._companions.series(
-                self._connection, plot_id, indicator, int(t_ms.min()), int(t_ms.max()) + 1
+                self._connection, plot_id, indicator, int(t_ms.min()), int(t_ms.max()) + 1, probe
             )
             if len(times):
                 yield some, times, values

@@ -103,8 +103,7 @@ class CompiledLimits:
         # era and band (infinite: no limit).
         self._of_series: Ints = np.zeros(0, dtype=np.int64)
         self._computed: Ints = np.zeros(0, dtype=np.int64)
-        self._above: Floats = np.zeros(0)
-        self._below: Floats = np.zeros(0)
+        self._strictest: Floats = np.zeros((0, 2))  # below, above
         self._needs_ph: Bools = np.zeros(0, np.bool_)
 
     def __len__(self) -> int:
@@ -114,7 +113,7 @@ class CompiledLimits:
         """Forget every series (the registry has changed)."""
         self._of_series, self._computed = self._of_series[:0], self._computed[:0]
         self._needs_ph = self._needs_ph[:0]
-        self._above, self._below = self._above[:0], self._below[:0]
+        self._strictest = self._strictest[:0]
 
     def extend(self, series: Sequence[tuple[str, Conditions]]) -> None:
         """Add series by indicator and registered conditions; pH comes with the readings."""
@@ -130,11 +129,11 @@ class CompiledLimits:
         ]
         self._of_series = np.append(self._of_series, np.array(ids, np.int64))
         self._computed = np.append(self._computed, np.array(computed, np.int64))
-        above = np.array([min(p.above for p in some) for some in both], float)
-        below = np.array([max(p.below for p in some) for some in both], float)
+        strictest = [(max(p.below for p in some), min(p.above for p in some)) for some in both]
         needs_ph = np.array([any(p.needs_ph for p in some) for some in both], bool)
-        self._above = np.append(self._above, above)
-        self._below = np.append(self._below, below)
+        self._strictest = np.concatenate(
+            [self._strictest, np.array(strictest, float).reshape(-1, 2)]
+        )
         self._needs_ph = np.append(self._needs_ph, needs_ph)
 
     def companions_of(self, conditions: Conditions) -> frozenset[str]:
@@ -146,7 +145,9 @@ class CompiledLimits:
 
     def candidates(self, series_id: NDArray[np.int32], v: Floats) -> Ints:
         """Return the places of readings that may break a limit; NaN never does."""
-        found: Bools = np.logical_or(v > self._above[series_id], v < self._below[series_id])  # (n,)
+        below, above = self._strictest.take(series_id, axis=0, mode="clip").T  # (n,) each
+        found: Bools = np.less(v, below)
+        found |= v > above
         return np.flatnonzero(found)
 
     def needs_ph(self, series_id: NDArray[np.int32]) -> Bools:

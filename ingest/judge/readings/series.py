@@ -52,6 +52,7 @@ class SeriesTable:
         self.ids: dict[Series, int] = {}
         self.registered_ph: NDArray[np.float64] = np.zeros(0)
         self.plot_ids: NDArray[np.object_] = np.zeros(0, np.object_)
+        self.probes: NDArray[np.object_] = np.zeros(0, np.object_)  # station/device
         self.clearable: Bools = np.zeros(0, np.bool_)
         # Place in COMPANION_INDICATORS; −1: no limit on its plot looks at this series.
         self.companion: NDArray[np.int8] = np.zeros(0, np.int8)
@@ -68,7 +69,7 @@ class SeriesTable:
             self.limits.clear()
             self.plots, self.conditions, self.ids = [], [], {}
             self.registered_ph = np.zeros(0)
-            self.plot_ids = self.plot_ids[:0]
+            self.plot_ids, self.probes = self.plot_ids[:0], self.probes[:0]
             self.clearable = self.is_moisture = np.zeros(0, np.bool_)
             self.companion = np.zeros(0, np.int8)
             self.device = np.zeros(0, np.int64)
@@ -84,6 +85,8 @@ class SeriesTable:
         self.limits.extend([(one.indicator, known) for one, known in zip(new, added, strict=True)])
         ids = ["" if plot is None else plot.plot_id for plot in self.plots[-len(new) :]]
         self.plot_ids = np.append(self.plot_ids, np.array(ids, np.object_))
+        probes = [f"{one.station}/{one.device}" for one in new]
+        self.probes = np.append(self.probes, np.array(probes, np.object_))
         ph = [float(known.known.get(PH, math.nan)) for known in added]
         self.registered_ph = np.append(self.registered_ph, np.array(ph))
         self.clearable = np.append(self.clearable, _among(new, CLEARABLE))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drivers import units
-from drivers.records import ResultKind, Severity, Verdict
-from ingest.judge.catalogue.names import OP_CARBAMATE, MethodClass, fold
+from drivers.records import Severity, Verdict
+from ingest.judge.catalogue.names import MethodClass, fold
 from ingest.judge.findings import LIMIT_UNVERIFIED, Breach, Citation, Judgement, Reasons, gravest
-from ingest.judge.records.record_facts import method_class, sample_time_ms
+from ingest.judge.records.record_facts import method_class, result_kind, sample_time_ms
 
 if TYPE_CHECKING:
     from drivers.records import TestRecord
@@ -44,21 +44,7 @@ class OpenRecord:
         self.product = names.product(record.product_name)
         self.substance = names.substance(record.parameter)
         self.method = names.method(record.method)
-        self.kind = self._kind()
-
-    def _kind(self) -> ResultKind | None:
-        record, substance = self.record, self.substance
-        if record.result_kind is not None:
-            return record.result_kind
-        if record.screen_result is not None:
-            return ResultKind.QUALITATIVE
-        if substance is not None and substance.code == OP_CARBAMATE:
-            return ResultKind.INHIBITION
-        if record.value is not None or record.components or record.qualifier is not None:
-            return ResultKind.QUANTITATIVE
-        if record.c_line is not None or record.t_line is not None:
-            return ResultKind.QUALITATIVE
-        return None
+        self.kind = result_kind(catalogue, record)
 
     @property
     def product_names(self) -> tuple[str, ...]:

@@ -20,7 +20,13 @@ from ingest.judge.records.open_record import (
     LIMIT_FALLBACK,
     OpenRecord,
 )
-from ingest.judge.records.record_facts import is_incomplete, method_class, sample_time_ms, time_ms
+from ingest.judge.records.record_facts import (
+    is_incomplete,
+    method_class,
+    result_kind,
+    sample_time_ms,
+    time_ms,
+)
 from ingest.judge.records.residue_results import judge_quantitative
 from ingest.judge.records.strips import judge_strip
 
@@ -35,6 +41,7 @@ __all__ = (
     "is_incomplete",
     "judge_test",
     "method_class",
+    "result_kind",
     "sample_time_ms",
     "time_ms",
 )

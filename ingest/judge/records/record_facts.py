@@ -1,11 +1,12 @@
-"""What a test record says of itself before any rule: its times, the class of its method, what it lacks."""
+"""What a test record says of itself before any rule: its times, its kind, the class of its method, what it lacks."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from ingest.judge.catalogue.names import MethodClass
+from drivers.records import ResultKind
+from ingest.judge.catalogue.names import OP_CARBAMATE, MethodClass
 from ingest.judge.catalogue.tables import CHINA
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ def method_class(catalogue: Catalogue, record: TestRecord) -> MethodClass:
     """Return the class of the record's method; an unknown method never confirms anything."""
     method = catalogue.names.method(record.method) if record.method else None
     return MethodClass.SCREENING if method is None else method.method_class
+
+
+def result_kind(catalogue: Catalogue, record: TestRecord) -> ResultKind | None:
+    """Return the kind of result that the record says or shows, None when neither."""
+    if record.result_kind is not None:
+        return record.result_kind
+    if record.screen_result is not None:
+        return ResultKind.QUALITATIVE
+    substance = catalogue.names.substance(record.parameter)
+    if substance is not None and substance.code == OP_CARBAMATE:
+        return ResultKind.INHIBITION
+    if record.value is not None or record.components or record.qualifier is not None:
+        return ResultKind.QUANTITATIVE
+    if record.c_line is not None or record.t_line is not None:
+        return ResultKind.QUALITATIVE
+    return None
 
 
 def is_incomplete(record: TestRecord) -> bool:

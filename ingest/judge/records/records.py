@@ -14,14 +14,15 @@ from ingest import tables
 from ingest.judge.catalogue.tables import clean
 from ingest.judge.findings import LIMIT_UNVERIFIED, Finding, finding_id
 from ingest.judge.inserts import insert_new, insert_new_keys
-from ingest.judge.records import rapid
+from ingest.judge.records import pace, rapid
+from ingest.judge.records.pass_scope import pass_scope
 from ingest.judge.records.sample_sums import Siblings
 from ingest.judge.records.value_runs import DUPLICATE_VALUE_RUN, ValueRuns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drivers.records import TestRecord
+    from drivers.records import ResultKind, TestRecord
     from ingest.batch import TestItem
     from ingest.judge.catalogue.catalogue import Catalogue
     from ingest.judge.findings import Breach, Judgement
@@ -49,6 +50,8 @@ class _Judged:
     tested_ms: int
     sampled_ms: int | None
     flags: tuple[str, ...]
+    kind: ResultKind | None
+    pass_scope: str
 
 
 class RecordJudge:
@@ -65,12 +68,15 @@ class RecordJudge:
         A test of a (station, dedup_key) or record_id that is stored already is left out.
         """
         siblings = Siblings(connection, self._catalogue, items)
+        paced = pace.flags_of(connection, self._times(items))
         judged: dict[str, _Judged] = {}
         for item in items:
             record_id = _record_id(item)
             if record_id not in judged:
-                again = self._runs.is_run(connection, item, record_id)
-                judged[record_id] = self._judge(item, record_id, siblings.whole(item), again=again)
+                shown = paced.get(record_id, ())
+                if self._runs.is_run(connection, item, record_id):
+                    shown += (DUPLICATE_VALUE_RUN,)
+                judged[record_id] = self._judge(item, record_id, siblings.whole(item), shown)
         rows = [_row(one) for one in judged.values()]
         new_ids = insert_new_keys(connection, tables.tests, "record_id", rows)
         new = [one for record_id, one in judged.items() if record_id in new_ids]
@@ -78,8 +84,20 @@ class RecordJudge:
         _note_taken_ids(connection, [i for i in items if _record_id(i) not in new_ids])
         return [self._finding(one, breach) for one in new for breach in one.judgement.breaches]
 
+    def _times(self, items: Sequence[TestItem]) -> dict[pace.Device, list[pace.TestTime]]:
+        """Return the times of the screening tests of a batch by device, each record once."""
+        found: dict[pace.Device, dict[str, pace.TestTime]] = {}
+        for item in items:
+            record_id, record = _record_id(item), item.record
+            kind = rapid.result_kind(self._catalogue, record)
+            one = pace.time_of(item, record_id, kind, _time(record.tested_at))
+            if one is not None:
+                device = (item.pack.station, clean(record.device_id, 80))
+                found.setdefault(device, {}).setdefault(record_id, one)
+        return {device: list(times.values()) for device, times in found.items()}
+
     def _judge(
-        self, item: TestItem, record_id: str, whole: TestRecord | None, *, again: bool
+        self, item: TestItem, record_id: str, whole: TestRecord | None, shown: tuple[str, ...]
     ) -> _Judged:
         record, received_ms = item.record, item.pack.received_ms
         judgement = rapid.judge_test(self._catalogue, record)
@@ -94,10 +112,16 @@ class RecordJudge:
             flags.append("clock_suspect")
         if received_ms - tested_ms > _LATE_MS:
             flags.append("late")
-        if again:
-            flags.append(DUPLICATE_VALUE_RUN)
+        kind = rapid.result_kind(self._catalogue, record)
         return _Judged(
-            item, record_id, judgement, tested_ms, sampled_ms, tuple(dict.fromkeys(flags))
+            item,
+            record_id,
+            judgement,
+            tested_ms,
+            sampled_ms,
+            tuple(dict.fromkeys((*flags, *shown))),
+            kind,
+            pass_scope(self._catalogue.names, record.parameter, record.method, kind or "").value,
         )
 
     def _finding(self, one: _Judged, breach: Breach) -> Finding:
@@ -188,7 +212,7 @@ def _row(one: _Judged) -> dict[str, object]:
         "parameter": clean(record.parameter, 80),
         "method": clean(record.method, 60),
         "method_standard": clean(record.method_standard, 60),
-        "result_kind": record.result_kind or "",
+        "result_kind": one.kind or "",
         "value": None if record.value is None else str(record.value)[:40],
         "unit": clean(record.unit, 24),
         "value_text": clean(record.value_text, 1000),
@@ -222,6 +246,7 @@ def _event(one: _Judged) -> dict[str, object]:
             "verdict": one.judgement.verdict.value,
             "product_name": clean(record.product_name, 200),
             "parameter": clean(record.parameter, 80),
+            "pass_scope": one.pass_scope,
             "station": pack.station,
         },
     }

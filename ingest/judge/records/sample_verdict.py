@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from drivers.records import TestRecord
     from ingest.judge.catalogue.catalogue import Catalogue
+    from ingest.judge.catalogue.names import Names
 
 REPEATS = 2
 """How often a rapid positive is repeated before it falls or stands."""
@@ -48,41 +49,67 @@ class SampleVerdict:
     by_substance: Mapping[str, SubstanceVerdict]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedTest:
+    """What counts of one test that was judged; ``confirms``: its method is a confirmatory one."""
+
+    substance: str
+    verdict: Verdict
+    confirms: bool = False
+    attempt: int = 0
+    tested_ms: int = 0
+
+
 def sample_verdict(catalogue: Catalogue, records: Sequence[TestRecord]) -> SampleVerdict:
-    """Return the verdict on the sample that all ``records`` are of.
+    """Judge ``records``, which all are of one sample, and return the verdict on it."""
+    return verdict_of_sample(
+        [
+            JudgedTest(
+                substance=substance_of(catalogue.names, record.parameter),
+                verdict=judge_test(catalogue, record).verdict,
+                confirms=method_class(catalogue, record) is MethodClass.CONFIRMATORY,
+                attempt=record.attempt,
+                tested_ms=_tested_ms(record),
+            )
+            for record in records
+        ]
+    )
+
+
+def substance_of(names: Names, parameter: str) -> str:
+    """Return the code of what was tested for, else its folded name: what is the same in a test and its repeat."""
+    substance = names.substance(parameter)
+    return substance.code if substance else fold(parameter)
+
+
+def verdict_of_sample(tests: Sequence[JudgedTest]) -> SampleVerdict:
+    """Return the verdict on the sample that all ``tests`` are of.
 
     A valid confirmatory result decides; the last of several. Else a rapid positive stands, until it was repeated
     twice and no repeat was positive. A test that says nothing (invalid, undetermined) is no repeat.
     """
-    ordered = sorted(records, key=_order)
-    of_substance: dict[str, list[TestRecord]] = {}
-    for record in ordered:
-        substance = catalogue.names.substance(record.parameter)
-        code = substance.code if substance else fold(record.parameter)
-        of_substance.setdefault(code, []).append(record)
-    verdicts = {code: _combined(catalogue, held) for code, held in of_substance.items()}
+    of_substance: dict[str, list[JudgedTest]] = {}
+    for test in sorted(tests, key=lambda one: (one.attempt, one.tested_ms)):
+        of_substance.setdefault(test.substance, []).append(test)
+    verdicts = {code: _combined(held) for code, held in of_substance.items()}
     worst = min(
         (one.verdict for one in verdicts.values()),
         key=_GRAVEST_FIRST.index,
         default=Verdict.UNDETERMINED,
     )
-    return SampleVerdict(worst, len(records), verdicts)
+    return SampleVerdict(worst, len(tests), verdicts)
 
 
-def _order(record: TestRecord) -> tuple[int, int]:
+def _tested_ms(record: TestRecord) -> int:
     try:
-        return record.attempt, time_ms(record.tested_at)
+        return time_ms(record.tested_at)
     except (ValueError, OverflowError):
-        return record.attempt, 0
+        return 0
 
 
-def _combined(catalogue: Catalogue, records: Sequence[TestRecord]) -> SubstanceVerdict:
-    screened: list[Verdict] = []
-    confirmed: list[Verdict] = []
-    for record in records:
-        verdict = judge_test(catalogue, record).verdict
-        is_confirmatory = method_class(catalogue, record) is MethodClass.CONFIRMATORY
-        (confirmed if is_confirmatory else screened).append(verdict)
+def _combined(tests: Sequence[JudgedTest]) -> SubstanceVerdict:
+    screened = [test.verdict for test in tests if not test.confirms]
+    confirmed = [test.verdict for test in tests if test.confirms]
     decided = [v for v in confirmed if v in (Verdict.EXCEED, Verdict.PASS)]
     first, *repeats = screened or confirmed
     if decided:

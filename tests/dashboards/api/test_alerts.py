@@ -361,3 +361,19 @@ async def test_chunked_body_without_length_is_limited(county, client, key):
     )
     assert response.status_code == 413
     assert list(response.json()) == ["detail"]
+
+
+async def test_a_computed_value_is_shown_with_what_it_was_computed_from(county, client):
+    conditions = {
+        "water_use": "fishery",
+        "computed_from": "water_ammonia_n, water_ph, water_temperature",
+        "water_ammonia_n": 1.2,
+        "water_ph": 8.4,
+        "water_temperature": 28.0,
+    }
+    citation = {"standard": "GB 11607-1989", "limit": 0.02, "conditions": conditions}
+    alert_id = county.add_alert(indicator="water_ammonia_unionised", citation=citation)
+    (listed,) = (await client.get("/api/v1/alerts")).json()["alerts"]
+    shown = (await client.get(f"/api/v1/alerts/{alert_id}")).json()
+    assert listed["citation"]["conditions"] == conditions
+    assert shown["citation"]["conditions"] == conditions

@@ -23,7 +23,11 @@ async def test_empty_county_has_no_rates(client):
         "stations_online": 0,
         "stations_total": 0,
         "pass_rate_rapid": None,
+        "samples_rapid": 0,
+        "undetermined_rapid": 0,
         "pass_rate_quantitative": None,
+        "samples_quantitative": 0,
+        "undetermined_quantitative": 0,
         "readings_total": 0,
         "generated_at": "2026-05-01T09:46:40.000+08:00",
     }
@@ -47,16 +51,59 @@ async def test_rates_keep_rapid_and_quantitative_apart(county, client):
     assert result["pass_rate_rapid"] == 3 / 5
     assert result["pass_rate_quantitative"] == 1.0
     assert result["tests_today"] == 8
+    assert (result["samples_rapid"], result["undetermined_rapid"]) == (5, 0)
+    # No limit, or one below the LOQ: not failed, and said beside the rate.
+    assert (result["samples_quantitative"], result["undetermined_quantitative"]) == (2, 1)
 
 
-async def test_repeats_count_the_sample_once_by_its_last_valid_attempt(county, client):
-    county.add_test(sample_no="a", attempt=0, verdict="suspect")
-    county.add_test(sample_no="a", attempt=1, verdict="pass")
-    county.add_test(sample_no="a", attempt=2, verdict="invalid")
-    county.add_test(sample_no="b", attempt=0, verdict="suspect")
+def add_series(county, sample_no, *verdicts, **row):
+    for attempt, verdict in enumerate(verdicts):
+        county.add_test(sample_no=sample_no, attempt=attempt, verdict=verdict, **row)
+
+
+async def test_first_test_and_repeats_count_the_sample_once(county, client):
+    add_series(county, "a", "suspect", "pass", "invalid", "pass")  # falls after two good repeats
+    add_series(county, "b", "suspect", "pass")  # stands until the second
+    add_series(county, "c", "suspect", "suspect", "suspect")
+    add_series(county, "d", "pass")
+    add_series(county, "e", "invalid", "invalid")  # not counted
     result = await overview(client)
-    assert result["pass_rate_rapid"] == 0.5
-    assert result["tests_today"] == 4
+    assert (result["samples_rapid"], result["pass_rate_rapid"]) == (4, 0.5)
+    assert result["tests_today"] == 12
+
+
+async def test_a_sample_of_several_items_is_one_and_fails_by_its_worst(county, client):
+    lab = {"method": "lc_ms", "result_kind": "quantitative", "sample_no": "a"}
+    county.add_test(parameter="enrofloxacin", verdict="pass", **lab)
+    county.add_test(parameter="clenbuterol", verdict="undetermined", **lab)
+    county.add_test(parameter="ractopamine", verdict="exceed", **lab)
+    county.add_test(parameter="enrofloxacin", verdict="pass", **(lab | {"sample_no": "b"}))
+    result = await overview(client)
+    assert (result["samples_quantitative"], result["pass_rate_quantitative"]) == (2, 0.5)
+    assert result["undetermined_quantitative"] == 0
+    assert (result["samples_rapid"], result["pass_rate_rapid"]) == (0, None)
+
+
+async def test_a_confirmatory_result_decides_on_its_item(county, client):
+    strip = {"parameter": "克伦特罗", "method": "colloidal_gold", "result_kind": "qualitative"}
+    lab = {"parameter": "clenbuterol", "method": "lc_ms", "result_kind": "quantitative"}
+    county.add_test(sample_no="a", verdict="suspect", **strip)
+    county.add_test(sample_no="a", verdict="pass", **lab)
+    result = await overview(client)
+    assert (result["pass_rate_rapid"], result["pass_rate_quantitative"]) == (1.0, 1.0)
+    # A strip beside it does not count in the quantitative rate.
+    county.add_test(sample_no="b", verdict="suspect", **strip)
+    county.add_test(sample_no="b", verdict="undetermined", **lab)
+    result = await overview(client)
+    assert (result["pass_rate_rapid"], result["pass_rate_quantitative"]) == (0.5, 1.0)
+
+
+async def test_a_sample_counts_on_the_day_it_was_taken(county, client):
+    county.add_test(sampled_ms=MIDNIGHT_MS - 1, verdict="suspect")
+    county.add_test(sampled_ms=MIDNIGHT_MS, verdict="pass")
+    result = await overview(client)
+    assert (result["samples_rapid"], result["pass_rate_rapid"]) == (1, 1.0)
+    assert result["tests_today"] == 2
 
 
 async def test_tests_without_sample_number_are_no_repeats(county, client):

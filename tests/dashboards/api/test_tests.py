@@ -50,6 +50,7 @@ async def test_row_has_names_verdict_and_alert(county, client):
             "screen_result": "",
             "device_verdict": "不合格",
             "verdict": "suspect",
+            "pass_scope": "op_carbamate",
             "severity": "major",
             "reason": "≥ 50 %",
             "findings": [{"standard": "GB/T 5009.199-2003", "limit": 50, "exceeded": True}],
@@ -132,3 +133,62 @@ async def test_wrong_parameter_is_named(client, query, word):
     else:
         assert response.status_code == 422
         assert response.json()["detail"].startswith(f"{word}: ")
+
+
+async def sample_of(client, record_id):
+    response = await client.get(f"/api/v1/tests/{record_id}/sample")
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_a_sample_has_its_first_test_and_its_repeats(county, client):
+    ids = [
+        county.add_test(sample_no="a", attempt=attempt, verdict=verdict)
+        for attempt, verdict in ((2, "pass"), (0, "suspect"), (1, "pass"))
+    ]
+    county.add_test(sample_no="b")
+    county.add_test(sample_no="a", station="pl-104")
+    county.add_test(sample_no="a", tested_ms=NOW_MS - 86_400_000)  # the number again, another day
+    for record_id in ids:
+        reply = await sample_of(client, record_id)
+        assert [row["record_id"] for row in reply["tests"]] == [ids[1], ids[2], ids[0]]
+        assert (reply["station"], reply["sample_no"], reply["verdict"]) == ("hl-001", "a", "pass")
+        (item,) = reply["items"]
+        assert item["parameter_zh"] == "op_carbamate_inhibition中"
+        assert (item["first"], item["repeats"]) == ("suspect", ["pass", "pass"])
+        assert (item["repeats_due"], item["confirmed"]) == (0, False)
+
+
+async def test_a_positive_waits_for_its_repeats(county, client):
+    first = county.add_test(sample_no="a")
+    assert (await sample_of(client, first))["items"][0]["repeats_due"] == 2
+    county.add_test(sample_no="a", attempt=1, verdict="pass")
+    reply = await sample_of(client, first)
+    assert (reply["verdict"], reply["items"][0]["repeats_due"]) == ("suspect", 1)
+
+
+async def test_a_test_without_a_sample_number_is_a_sample_of_its_own(county, client):
+    first = county.add_test(sample_no="")
+    county.add_test(sample_no="")
+    reply = await sample_of(client, first)
+    assert [row["record_id"] for row in reply["tests"]] == [first]
+
+
+async def test_a_sample_of_no_test_is_not_found(client):
+    response = await client.get("/api/v1/tests/none/sample")
+    assert response.status_code == 404
+    assert "none" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("row", "scope"),
+    [
+        ({"result_kind": "inhibition"}, "op_carbamate"),
+        ({"parameter": "clenbuterol", "method": "胶体金", "result_kind": "qualitative"}, "strip"),
+        ({"parameter": "毒死蜱", "method": "gc_ms", "result_kind": "quantitative"}, "limit"),
+    ],
+)
+async def test_a_pass_says_what_it_is_about(county, client, row, scope):
+    county.add_test(verdict="pass", **row)
+    (test,) = (await client.get("/api/v1/tests")).json()["tests"]
+    assert test["pass_scope"] == scope

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.batch import FLAT, GAP, RATE, SPIKE
 from ingest.detect.behaviour import EPOCH, KEPT, Behaviour
+from ingest.sequence import by_series
 from tests.ingest.detect.naive import naive
 
 NOW = 1_763_900_000_000
@@ -80,6 +81,38 @@ def test_many_series_in_any_order_are_flagged_as_each_alone():
     for s in (0, 1, 7, 299):
         assert got[:, s].tolist() == flags(behaviour(), v[:, s])
     assert np.all(got[350, ::7] & SPIKE)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.05])
+def test_a_poll_of_many_series_is_flagged_as_each_alone(share, monkeypatch):
+    """Worked on where the state lies when all answer, gathered when some do not, in pieces either way."""
+    monkeypatch.setattr("ingest.detect.behaviour.CHUNK", 100)
+    rng = np.random.default_rng(4)
+    rounds, series = 450, 250
+    v = np.round(rng.normal(20, 0.1, (rounds, series)), 2)
+    v[350, ::7] += 50
+    v[300:400, 3] = v[300, 3]
+    t = NOW + MINUTE * np.arange(rounds) + 36_000_000 * (np.arange(rounds) > 330)
+    answers = rng.random((rounds, series)) < share
+    one, room = behaviour(series), np.zeros(series, np.int32)
+    got = np.zeros((rounds, series), np.uint32)
+    for n in range(rounds):
+        ids = rng.permutation(np.flatnonzero(answers[n]))
+        polled = by_series(ids.astype(np.int32), room)
+        got[n, ids] = one.flag_by_series(np.full(len(ids), t[n]), v[n, ids], polled)
+    for s in range(series):
+        there = answers[:, s]
+        assert got[there, s].tolist() == flags(behaviour(), v[there, s], t=t[there])
+    assert share < 0.5 or np.all(got[350, ::7][answers[350, ::7]] & SPIKE)
+
+
+def test_a_gap_in_a_long_run_leaves_no_place_without_company():
+    v = np.concatenate([noise(300), np.full(200, 20.0), [90.0]])
+    t = NOW + MINUTE * np.arange(len(v))
+    t[450:] += 36_000_000
+    got = flags(behaviour(), v, t=t)
+    assert got[450] & GAP
+    assert got[-1] & SPIKE
 
 
 def test_a_spike_is_flagged_when_it_comes_and_the_values_after_it_are_not():

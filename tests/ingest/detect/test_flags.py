@@ -222,7 +222,7 @@ def test_flags_do_not_depend_on_the_batches(rows, cuts):
             ]
             part = dataclasses.replace(whole, **{n: getattr(whole, n)[begin:end] for n in names})
             ordered = order.flag(part)
-            flagged_ = quality.flag(ordered, each_once=order.each_once)
+            flagged_ = quality.flag(ordered, order.by_series)
             got += zip(flagged_.q.tolist(), flagged_.flags.tolist(), strict=True)
         return got
 

@@ -25,8 +25,8 @@ from ingest.batch import (
     TestItem,
 )
 from ingest.judge.catalogue.catalogue import standard_catalogue
-from ingest.judge.consumer import Judge
-from ingest.judge.readings.companions import THIN_MS, VALIDITY_MS
+from ingest.judge.consumer import PRUNE_EVERY_MS, Judge
+from ingest.judge.readings.companions import PRUNE_ROWS, THIN_MS, VALIDITY_MS
 from ingest.operational import Operational
 from ingest.registry.context import PlotContext
 
@@ -426,6 +426,7 @@ def test_a_test_is_stored_announced_and_its_finding_raised(judge, operational, s
         "verdict": "suspect",
         "product_name": "猪肉",
         "parameter": "clenbuterol",
+        "pass_scope": "strip",
         "station": "hl-001",
     }
     (finding,) = sink.findings
@@ -695,3 +696,41 @@ def test_no_limit_line_is_drawn_when_it_is_not_known_which(judge):
     assert judge.limits_for(Series("hl-001", "stray", "soil_cd"), NOW, NOW + HOUR) == []
     assert judge.limits_for(Series("hl-001", "soil1", "soil_moisture"), NOW, NOW + HOUR) == []
     assert judge.limits_for(Series("hl-001", "water1", "water_ph"), NOW, NOW) == []
+
+
+def test_companions_are_removed_when_no_late_reading_can_need_them(operational, registry):
+    retention_ms = 90 * 24 * HOUR
+    judge = Judge(standard_catalogue(), registry, operational, Sink(), retention_ms=retention_ms)
+    oldest = NOW - retention_ms - 25 * HOUR  # what a reading of then looks back at
+    ages = [oldest - 3 * THIN_MS, oldest - 1, oldest, NOW - HOUR]
+    with operational.write() as connection:
+        for t_ms in ages:
+            row = {"plot_id": "p1", "indicator": "water_ph", "t_ms": t_ms, "value": 7.0}
+            connection.execute(sa.insert(tables.companions).values(row))
+    feed = Feed()
+    judge.handle(feed.batch(("d", "air_temperature", NOW, 20.0)))
+    assert [row["t_ms"] for row in rows(operational, tables.companions)] == ages[2:]
+
+
+def test_companions_go_in_groups_once_a_minute(operational, registry):
+    judge = Judge(standard_catalogue(), registry, operational, Sink(), retention_ms=HOUR)
+    with operational.write() as connection:
+        old = [
+            {"plot_id": "p1", "indicator": "water_ph", "t_ms": t_ms, "value": 7.0}
+            for t_ms in range(PRUNE_ROWS + 5)
+        ]
+        connection.execute(sa.insert(tables.companions), old)
+    feed = Feed()
+    for received_ms, left in ((NOW, 5), (NOW + PRUNE_EVERY_MS - 1, 5), (NOW + PRUNE_EVERY_MS, 0)):
+        batch = feed.batch(("d", "air_temperature", NOW, 20.0))
+        batch.packs[-1] = replace(batch.packs[-1], received_ms=received_ms)
+        judge.handle(batch)
+        assert len(rows(operational, tables.companions)) == left
+
+
+def test_without_a_retention_every_companion_stays(operational, judge):
+    row = {"plot_id": "p1", "indicator": "water_ph", "t_ms": 1, "value": 7.0}
+    with operational.write() as connection:
+        connection.execute(sa.insert(tables.companions).values(row))
+    judge.handle(Feed().batch(("d", "air_temperature", NOW, 20.0)))
+    assert len(rows(operational, tables.companions)) == 1

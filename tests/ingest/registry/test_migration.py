@@ -77,3 +77,34 @@ def test_windows_and_quality_limits_come_and_go(tmp_path):
     with operational.read() as db:
         assert not names & set(sa.inspect(db).get_table_names())
     operational.close()
+
+
+def test_the_key_of_a_companion_and_the_indexes_come_and_go(tmp_path):
+    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+    migrate(operational, "upgrade", "0004")
+    with operational.write() as db:
+        for indicator in ("soil_ph", "water_do"):
+            db.execute(
+                sa.text("INSERT INTO companions VALUES ('p1', :indicator, 1, 6.5)"),
+                {"indicator": indicator},
+            )
+    operational.migrate()
+    with operational.write() as db:
+        assert db.execute(sa.select(tables.companions)).all() == [("p1", "soil_ph", "", 1, 6.5)]
+        row = {"plot_id": "p1", "indicator": "water_do", "t_ms": 1, "value": 6.0}
+        for series in ("s/a", "s/b"):
+            db.execute(sa.insert(tables.companions).values(series=series, **row))
+        for name in ("companions", "tests"):
+            wanted = tables.metadata.tables[name]
+            held = {i["name"]: i["column_names"] for i in sa.inspect(db).get_indexes(name)}
+            assert held == {i.name: [c.name for c in i.columns] for i in wanted.indexes}
+            key = sa.inspect(db).get_pk_constraint(name)["constrained_columns"]
+            assert sorted(key) == sorted(c.name for c in wanted.primary_key)
+    migrate(operational, "downgrade", "0004")
+    with operational.read() as db:
+        rows = db.execute(sa.text("SELECT * FROM companions")).all()
+        assert [tuple(one) for one in rows] == [("p1", "soil_ph", 1, 6.5)]
+        assert "ix_companions_t_ms" not in {
+            index["name"] for index in sa.inspect(db).get_indexes("companions")
+        }
+    operational.close()

@@ -13,6 +13,7 @@ import type {
   Pack,
   PlotRow,
   Readings,
+  Sample,
   Station,
   StationDetail,
   TestPage,
@@ -94,6 +95,7 @@ export const api = {
   station: (code: string, signal?: AbortSignal) => get<StationDetail>(`stations/${part(code)}`, {}, signal),
   readings: (query: Query, signal?: AbortSignal) => get<Readings>("readings", query, signal),
   tests: (query: Query, signal?: AbortSignal) => get<TestPage>("tests", query, signal),
+  sample: (recordId: string, signal?: AbortSignal) => get<Sample>(`tests/${part(recordId)}/sample`, {}, signal),
   alerts: (query: Query, signal?: AbortSignal) => get<AlertPage>("alerts", query, signal),
   alert: (id: string, signal?: AbortSignal) => get<AlertDetail>(`alerts/${part(id)}`, {}, signal),
   deliveries: (id: string, signal?: AbortSignal) =>

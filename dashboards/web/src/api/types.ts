@@ -7,7 +7,11 @@ export interface Overview {
   stations_online: number;
   stations_total: number;
   pass_rate_rapid: number | null;
+  samples_rapid: number;
+  undetermined_rapid: number;
   pass_rate_quantitative: number | null;
+  samples_quantitative: number;
+  undetermined_quantitative: number;
   readings_total: number;
   generated_at: string;
 }
@@ -130,6 +134,8 @@ export interface Readings {
   limits: LimitLine[];
 }
 
+/** What a pass of a test says: nothing but organophosphates and carbamates, a negative strip, inside the limits. */
+export type PassScope = "op_carbamate" | "strip" | "limit";
 export type Verdict = "pass" | "exceed" | "suspect" | "undetermined" | "invalid";
 export type Severity = "info" | "warning" | "major" | "critical";
 
@@ -177,6 +183,7 @@ export interface Test {
   screen_result: string;
   device_verdict: string;
   verdict: Verdict;
+  pass_scope: PassScope;
   severity: Severity;
   reason: string;
   findings: Citation[];
@@ -203,6 +210,26 @@ export interface Component {
   qualifier: string;
   lod: string | null;
   loq: string | null;
+}
+
+/** What the first test and the repeats of one item say together. */
+export interface SampleItem {
+  parameter: string;
+  parameter_zh: string;
+  parameter_en: string;
+  verdict: Verdict;
+  first: Verdict;
+  repeats: Verdict[];
+  repeats_due: number;
+  confirmed: boolean;
+}
+
+export interface Sample {
+  station: string;
+  sample_no: string;
+  verdict: Verdict;
+  items: SampleItem[];
+  tests: Test[];
 }
 
 export interface TestPage {
@@ -500,6 +527,7 @@ export interface EventData {
   unit?: string;
   record_id?: string;
   verdict?: Verdict;
+  pass_scope?: PassScope;
   product_name?: string;
   parameter?: string;
   webhook_id?: string;

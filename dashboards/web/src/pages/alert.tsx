@@ -231,7 +231,7 @@ function EvidencePanel({ a }: { a: AlertDetail }) {
       {e.test && (
         <div class="evidence-test">
           <p>
-            {t("test_record")} <VerdictTag verdict={e.test.verdict} /> <span class="dim">{reasonText(e.test.reason)}</span>
+            {t("test_record")} <VerdictTag verdict={e.test.verdict} scope={e.test.pass_scope} /> <span class="dim">{reasonText(e.test.reason)}</span>
           </p>
           <TestRecord test={e.test} />
         </div>

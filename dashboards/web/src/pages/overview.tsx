@@ -90,8 +90,13 @@ function SuspectsBySeverity() {
 function Figures() {
   const { data, error } = overview.value;
   if (!data && error) return <ErrorNote error={error} retry={refreshOverview} />;
-  const rate = (r: number | null | undefined): Pick<Parameters<typeof Figure>[0], "value" | "unit" | "note"> =>
-    data && r === null ? { value: percent(r), note: t("rate_none") } : { value: percent(r), unit: data ? "%" : "", note: t("note_rapid") };
+  const rate = (kind: "rapid" | "quantitative"): Pick<Parameters<typeof Figure>[0], "value" | "unit" | "note"> => {
+    const r = data?.[`pass_rate_${kind}`];
+    if (!data || r === null || r === undefined) return { value: percent(r), note: data ? t("rate_none") : undefined };
+    const open = data[`undetermined_${kind}`];
+    const note = t("note_samples", { n: integer(data[`samples_${kind}`]) });
+    return { value: percent(r), unit: "%", note: open > 0 ? `${note} · ${t("note_undetermined", { n: integer(open) })}` : note };
+  };
   return (
     <section class="figures" aria-label={t("key_numbers")} aria-busy={!data}>
       <Figure
@@ -127,8 +132,8 @@ function Figures() {
         }
         to={href(["tests"])}
       />
-      <Figure name="pass_rate_rapid" label="num_pass_rate_rapid" {...rate(data?.pass_rate_rapid)} />
-      <Figure name="pass_rate_quantitative" label="num_pass_rate_quantitative" {...rate(data?.pass_rate_quantitative)} />
+      <Figure name="pass_rate_rapid" label="num_pass_rate_rapid" {...rate("rapid")} />
+      <Figure name="pass_rate_quantitative" label="num_pass_rate_quantitative" {...rate("quantitative")} />
       <Figure
         name="stations_online"
         label="num_stations_online"
@@ -261,7 +266,7 @@ function liveContent(row: LiveRow): { icon: preact.ComponentChildren; text: prea
         icon: null,
         text: (
           <>
-            {row.verdict && <VerdictTag verdict={row.verdict} />}
+            {row.verdict && <VerdictTag verdict={row.verdict} scope={row.pass_scope} />}
             <b>{productName(row.product_name) || t("sample")}</b>
             <span>{codeName(row.parameter)}</span>
           </>

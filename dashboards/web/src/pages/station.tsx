@@ -276,10 +276,10 @@ function StationTests({ code }: { code: string }) {
                       <td>
                         {x.alert_id ? (
                           <a href={href(["alerts", x.alert_id])}>
-                            <VerdictTag verdict={x.verdict} />
+                            <VerdictTag verdict={x.verdict} scope={x.pass_scope} />
                           </a>
                         ) : (
-                          <VerdictTag verdict={x.verdict} />
+                          <VerdictTag verdict={x.verdict} scope={x.pass_scope} />
                         )}
                       </td>
                       <td>{x.device_name || x.device}</td>

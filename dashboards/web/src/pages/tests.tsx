@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, ApiError } from "../api/client";
-import type { Test, TestPage, Verdict } from "../api/types";
+import type { Sample, Test, TestPage, Verdict } from "../api/types";
 import { burst } from "../burst";
 import { limitText, numericLimit, reasonText, withUnit } from "../format";
 import { pick, t, term } from "../i18n";
@@ -108,6 +108,7 @@ export function TestRecord({ test }: { test: Test }) {
           </span>
         )),
     ],
+    ["scope", test.verdict === "pass" && test.pass_scope !== "limit" ? term("scope_", test.pass_scope) : ""],
     ["value_text", test.value_text],
     ["screen_result", term("sr_", test.screen_result)],
     ["device_verdict", test.device_verdict],
@@ -129,6 +130,37 @@ export function TestRecord({ test }: { test: Test }) {
           ),
       )}
     </dl>
+  );
+}
+
+/** The first test and the repeats of the sample of a test, and what they say together. */
+function SampleTests({ test }: { test: Test }) {
+  const sample = useResource<Sample>(`sample/${test.record_id}`, (signal) => api.sample(test.record_id, signal), { poll_ms: 30_000, keep: true });
+  const one = (record: Test) => (
+    <li key={record.record_id} data-testid="sample-test" aria-current={record.record_id === test.record_id ? "true" : undefined}>
+      <span>{record.attempt === 0 ? t("attempt_first") : t("attempt_again", { n: record.attempt })}</span> <When ms={record.tested_ms} />{" "}
+      {pick(record.parameter_zh, record.parameter_en, record.parameter)} <b class="num">{measuredText(record) || term("sr_", record.screen_result) || record.value_text || "—"}</b>{" "}
+      <VerdictTag verdict={record.verdict} scope={record.pass_scope} />
+    </li>
+  );
+  return (
+    <Await {...sample}>
+      {({ items, tests }) => (
+        <div data-testid="sample">
+          <p class="dim">{t("sample_counts_once")}</p>
+          <ol class="sample-tests">{tests.map(one)}</ol>
+          {items
+            .filter((item) => item.repeats_due > 0 || item.confirmed)
+            .map((item) => (
+              <p key={item.parameter}>
+                {pick(item.parameter_zh, item.parameter_en, item.parameter)}
+                {t("colon")}
+                <VerdictTag verdict={item.verdict} /> {t(item.confirmed ? "by_confirmatory" : "repeats_due", { n: item.repeats_due })}
+              </p>
+            ))}
+        </div>
+      )}
+    </Await>
   );
 }
 
@@ -169,7 +201,7 @@ function Row({ test, fresh }: { test: Test; fresh: boolean }) {
           <TestValue test={test} />
         </td>
         <td>
-          <VerdictTag verdict={test.verdict} />
+          <VerdictTag verdict={test.verdict} scope={test.pass_scope} />
           {test.attempt > 0 && <small class="block dim">{t("attempt_again", { n: test.attempt })}</small>}
         </td>
         <td>
@@ -189,6 +221,8 @@ function Row({ test, fresh }: { test: Test; fresh: boolean }) {
           <td colSpan={COLUMNS}>
             <h3>{t("findings")}</h3>
             <CitationTable findings={test.findings} />
+            <h3>{t("sample_tests")}</h3>
+            <SampleTests test={test} />
             <h3>{t("raw_record")}</h3>
             <TestRecord test={test} />
             <details class="json">
@@ -267,7 +301,7 @@ export function TestsPage() {
         class="fill"
         tools={
           <div class="filters" role="group" aria-label={t("filters")}>
-            <Choice label="verdict" value={verdict} testid="filter-verdict" options={[["", t("all")], ...VERDICTS.map((v) => [v, term("v_", v)] as const)]} onChange={(v) => setQuery({ verdict: v || null })} />
+            <Choice label="verdict" value={verdict} testid="filter-verdict" options={[["", t("all")], ...VERDICTS.map((v) => [v, v === "pass" ? t("verdict_pass_all") : term("v_", v)] as const)]} onChange={(v) => setQuery({ verdict: v || null })} />
             <Choice
               label="station"
               value={station}

@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 
 import type { ApiError } from "../api/client";
-import type { Severity, StationState, Verdict } from "../api/types";
+import type { PassScope, Severity, StationState, Verdict } from "../api/types";
 import { coarse } from "../clock";
 import { ago, shortStamp, stamp } from "../format";
 import { t, term } from "../i18n";
@@ -120,11 +120,13 @@ export function Severe({ severity, text = true }: { severity: Severity; text?: b
   );
 }
 
-export function VerdictTag({ verdict }: { verdict: Verdict }) {
+/** A verdict in words. A pass of a screening test is no 合格: it says what was looked for and not found. */
+export function VerdictTag({ verdict, scope }: { verdict: Verdict; scope?: PassScope }) {
+  const screened = verdict === "pass" && scope !== undefined && scope !== "limit";
   return (
-    <span class={`tag verdict-${verdict}`} data-testid="verdict">
+    <span class={`tag verdict-${verdict}`} data-testid="verdict" title={screened ? term("scope_", scope) : undefined}>
       <VerdictIcon verdict={verdict} />
-      {term("v_", verdict)}
+      {screened ? term("v_pass_", scope) : term("v_", verdict)}
     </span>
   );
 }

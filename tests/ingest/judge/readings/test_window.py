@@ -32,6 +32,7 @@ CATALOGUE = standard_catalogue()
 
 PLOTS = {
     "pond": PlotContext(plot_id="pond", water_use="fishery", salmonid="no", ice_covered="no"),
+    "twin": PlotContext(plot_id="pond", water_use="fishery", salmonid="no", ice_covered="no"),
     "trout": PlotContext(plot_id="trout", water_use="fishery", salmonid="yes", ice_covered="no"),
     "spring": PlotContext(plot_id="spring", water_use="surface", water_class="I"),
     "lake": PlotContext(plot_id="lake", water_use="surface", water_body="lake"),
@@ -135,6 +136,8 @@ def naive(rows):
         kept = {}
         for other, name, t, value, *_more in filter(good, rows):
             if PLOTS[other].plot_id == plot.plot_id != "" and t <= t_ms:
+                if name == "water_do" and other != device:
+                    continue  # the hours of one probe are not those of another
                 key = (name, t // THIN_MS)
                 kept[key] = min(kept.get(key, (t, value)), (t, value))
         conditions = of_plot(plot)
@@ -188,7 +191,7 @@ def streams(draw):
     rows, t_ms = [], START
     for _ in range(draw(st.integers(1, 160))):
         t_ms += source.randrange(1, 2 * step) * MINUTE
-        device = source.choice([*PLOTS] if step < 30 else ["pond", "trout"])
+        device = source.choice([*PLOTS] if step < 30 else ["pond", "twin", "trout"])
         name = source.choice(often)
         v = source.choice(VALUES[name])
         if name == "water_do" and source.random() < lows:
@@ -314,6 +317,26 @@ def test_a_late_exceedance_of_the_hours_is_raised_and_marked():
         found = run.findings(*low)
     assert oxygen(found)
     assert all(one.late and "late" in one.flags for one in found)
+
+
+def test_two_probes_of_one_pond_have_hours_of_their_own():
+    with Run() as run:
+        # By day and by night in turn, and one is in the shade: put together, nine low hours of neither.
+        shade = [*hours(0, 5, 4.0), *hours(5, 12, 6.0)]
+        sun = [*hours(0, 5, 6.0, "twin"), *hours(5, 9.5, 4.0, "twin"), *hours(9.5, 12, 6.0, "twin")]
+        assert run.findings(*shade, *sun) == []
+        # A good probe beside it does not excuse the one that is low.
+        low, good = hours(12, 22, 4.0), hours(12, 22, 9.0, "twin")
+        found = run.findings(*(row for pair in zip(low, good, strict=True) for row in pair))
+    assert {one.device for one in found} == {"pond"}
+    assert oxygen(found)[0][0] < 19  # five hours of the morning count with these
+
+
+def test_what_stands_beside_a_value_is_of_the_whole_pond():
+    rows = [("twin", "water_ph", START, 8.4), ("twin", "water_temperature", START, 30.0)]
+    with Run() as run:
+        (found,) = run.findings(*rows, ("pond", "water_ammonia_n", START, 1.2))
+    assert (found.device, found.indicator) == ("pond", "water_ammonia_unionised")
 
 
 def test_without_a_plot_there_is_no_window():

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -9,6 +10,7 @@ from drivers.records import Qualifier, TestRecord, Verdict
 from ingest import tables
 from ingest.batch import TakenPack, TestItem
 from ingest.judge.catalogue.catalogue import standard_catalogue
+from ingest.judge.records.pass_scope import pass_scope
 from ingest.judge.records.records import RecordJudge
 from ingest.judge.records.sample_verdict import sample_verdict
 
@@ -246,3 +248,53 @@ def test_repeats_of_one_sample_and_other_instruments_make_no_run(connection):
         items(*[record(f"q{i}", qualifier=Qualifier.NOT_DETECTED) for i in range(6)], seq=3),
     )
     assert flagged(connection) == []
+
+
+def test_the_last_numbers_of_an_instrument_are_found_by_an_index(connection):
+    asked = []
+    sa.event.listen(
+        connection.engine, "before_cursor_execute", lambda *args: asked.append(args[2:4])
+    )
+    RecordJudge(CATALOGUE, Registry()).store(connection, items(*run(["12.5"])))
+    reads = [
+        (sql, values)
+        for sql, values in asked
+        if sql.startswith("SELECT") and "FROM tests" in sql and "device" in sql
+    ]
+    assert len(reads) == 2  # runs of a number, and the tests around this one
+    for sql, values in reads:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+        told = " ".join(row[3] for row in plan)
+        assert "USING INDEX ix_tests_station_device_" in told
+        assert "TEMP B-TREE FOR ORDER BY" not in told
+
+
+# ---------------------------------------------------------------- §2 what a pass says
+
+
+@pytest.mark.parametrize(
+    ("fields", "scope"),
+    [
+        ({"parameter": "农药残留(酶抑制率)", "result_kind": "inhibition"}, "op_carbamate"),
+        ({"parameter": "农残", "method": "速测卡", "result_kind": "qualitative"}, "op_carbamate"),
+        ({"parameter": "克伦特罗", "method": "胶体金", "result_kind": "qualitative"}, "strip"),
+        ({"parameter": "克伦特罗", "method": "", "result_kind": "qualitative"}, "strip"),
+        ({"parameter": "毒死蜱", "method": "gc_ms", "result_kind": "qualitative"}, "limit"),
+        ({"parameter": "毒死蜱", "method": "gc_ms", "result_kind": "quantitative"}, "limit"),
+        ({"parameter": "何物", "method": "", "result_kind": ""}, "strip"),
+    ],
+)
+def test_a_pass_says_only_what_its_method_can(fields, scope):
+    given = {"parameter": "", "method": "", "result_kind": "", **fields}
+    if given["parameter"] == "农残":
+        given["parameter"] = "op_carbamate_inhibition"
+    assert pass_scope(CATALOGUE.names, **given) == scope
+
+
+def test_the_kind_that_a_record_shows_is_stored(connection):
+    judge = RecordJudge(CATALOGUE, Registry())
+    unsaid = rate("r1", "10", 0, sample_no="N1")
+    judge.store(connection, items(msgspec.structs.replace(unsaid, result_kind=None)))
+    row = stored(connection, "r1")
+    assert (row["result_kind"], row["verdict"]) == ("inhibition", "pass")
+    assert "result_kind" not in row["record"]
