@@ -36,6 +36,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
     count: int
     registers: str
     values: dict[str, str]
+    on_demand: dict[str, str] = {}
+    """What only a reader that names the indicator publishes."""
 
 
 class Slip(msgspec.Struct, frozen=True, kw_only=True, tag="slip"):

@@ -98,7 +98,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("hl-005", "pool/do", "灌溉水池溶解氧仪", "supmea_do7013", "D-DO-0502", "vine-1", 2, 2.0),
     Instrument("hl-005", "pool/ph", "灌溉水池pH计", "boqu_phg2091", "D-PH-0503", "vine-1", 3, 2.0, (("water_ph", 7.9),)),
     Instrument("hl-005", "pond/do", "鱼塘溶解氧仪", "supmea_do7013", "D-DO-0505", "pond-1", 5, 2.0, (("water_do", 7.0), ("water_do_saturation", 60.0))),
-    Instrument("hl-005", "pond/nh", "鱼塘氨氮仪", "boqu_bh485_nh", "D-NH-0506", "pond-1", 10, 2.0, (("water_ph", 7.6), ("water_ammonia_n", 0.3), ("water_potassium", 4.2)), (), _ABCD),
+    Instrument("hl-005", "pond/nh", "鱼塘氨氮仪", "boqu_bh485_nh", "D-NH-0506", "pond-1", 10, 2.0, (("water_ph", 7.6), ("water_ammonia_n", 0.3), ("water_k", 4.2)), (), _ABCD),
     Instrument("hl-005", "canal/ss", "引水渠悬浮物仪", "supmea_turbidity_mlss", "D-SS-0504", "vine-1", 4, 2.0, (("water_suspended_solids", 33.0),)),
 )  # fmt: skip
 

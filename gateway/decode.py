@@ -14,7 +14,7 @@ from gateway.decode_input import HexInput, LogInput, NotBytes, RawInput, TextInp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from drivers.modbus.capture import Captured
+    from drivers.modbus.captured import Captured
     from drivers.modbus.points import Point
     from drivers.tester.config import TesterDevice
     from drivers.tester.reader import RawRecord
@@ -135,7 +135,8 @@ def decode(
 
 class _ModbusDecoder:
     def __init__(self, name: str, points: tuple[Point, ...]) -> None:
-        from drivers.modbus.capture import RtuCapture, TcpCapture  # noqa: PLC0415 - only one of the protocols
+        from drivers.modbus.rtu_capture import RtuCapture  # noqa: PLC0415 - only one of the protocols
+        from drivers.modbus.tcp_capture import TcpCapture  # noqa: PLC0415 - see above
 
         self._capture = RtuCapture() if name == "modbus-rtu" else TcpCapture()
         self._points = points
@@ -170,6 +171,7 @@ def _points_of(name: str) -> tuple[Point, ...]:
     from pathlib import Path  # noqa: PLC0415 - see above
 
     from drivers.modbus import models  # noqa: PLC0415 - see above
+    from drivers.modbus.build import build_point  # noqa: PLC0415 - see above
 
     file, _, variant = name.partition(":")
     if file.endswith(".toml"):
@@ -196,7 +198,7 @@ def _points_of(name: str) -> tuple[Point, ...]:
         )
     left_open = model.open_settings()
     built = (
-        models.build_point(
+        build_point(
             point,
             name,
             [],

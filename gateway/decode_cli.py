@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import tomllib
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 EXIT_SOME_BAD = 1
 EXIT_USAGE = 2
 _CHUNK_BYTES = 64 * 1024
+_FIRST_BYTES = 64
+_HEX_DIGITS = re.compile(rb"\s*(?:0x)?[0-9A-Fa-f]{2}[0-9A-Fa-fx\s:,;-]*")
 
 
 @click.command()
@@ -64,9 +67,10 @@ def decode(protocol: str, file: Path, form: Format, model: str, settings: Path |
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         _fail(f"{settings}: {exc}")
     all_good = True
+    seen = _First()
     try:
         with click.open_file(str(file), "rb") as stream:
-            for good, line in decoding.decode(opened, form, _chunks(stream)):
+            for good, line in decoding.decode(opened, form, seen.chunks(stream)):
                 all_good = all_good and good
                 sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
@@ -74,14 +78,23 @@ def decode(protocol: str, file: Path, form: Format, model: str, settings: Path |
         sys.stderr.close()  # whoever read our lines has seen enough
     except OSError as exc:
         _fail(f"{file}: {exc}")
+    if not all_good and form == "raw" and _HEX_DIGITS.fullmatch(seen.first):
+        click.echo("these look like hexadecimal digits: try --format hex", err=True)
     sys.exit(0 if all_good else EXIT_SOME_BAD)
 
 
-def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield what has come, as it comes: a pipe may be a live line."""
-    read = getattr(stream, "read1", stream.read)
-    while chunk := read(_CHUNK_BYTES):
-        yield chunk
+class _First:
+    """Reads a file, and keeps how it begins."""
+
+    def __init__(self) -> None:
+        self.first = b""
+
+    def chunks(self, stream: IO[bytes]) -> Iterator[bytes]:
+        """Yield what has come, as it comes: a pipe may be a live line."""
+        read = getattr(stream, "read1", stream.read)
+        while chunk := read(_CHUNK_BYTES):
+            self.first = self.first or chunk[:_FIRST_BYTES]
+            yield chunk
 
 
 def _fail(text: str) -> NoReturn:

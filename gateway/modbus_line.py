@@ -83,6 +83,18 @@ def line_of(
     )
 
 
+def advice(line: Line) -> str:
+    """Return what to try when nobody answers on ``line``."""
+    if isinstance(line, TcpLine) and line.framing == "tcp":
+        return "try --framing rtu: a converter may pass serial frames through; and look at --host and --port"
+    if isinstance(line, TcpLine):
+        return "try --framing tcp; and look at the converter's own speed and format, and at A and B"
+    return (
+        f"asked at {line.baud} {line.format} {line.framing}: try --baud 4800 or 9600, --format 8E1 or 8N2, "
+        "look at the power, and swap A and B"
+    )
+
+
 def line_keys(line: Line) -> list[str]:
     """Return the keys of a device's table that name ``line``, as TOML."""
     match line:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from drivers.errors import FrameError, LinkError
 from drivers.modbus.fit import Expected, fits
+from drivers.modbus.frames import EXCEPTIONS
 from gateway.modbus_line import ask, line_keys, quoted
 
 if TYPE_CHECKING:
@@ -40,23 +41,25 @@ class Answer:
     registers: dict[int, dict[int, int]] = field(default_factory=dict)
     fits: list[Fit] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    """Functions with which the device answers, and refuses every register that was asked for."""
 
 
 async def probe(link: Link, line: Line, question: Question) -> Answer:
     """Read and compare; raise LinkError when nothing answers at all."""
     answer = Answer()
     for function in question.functions:
-        words = await _window(link, line, question, function, answer.troubles)
+        words = await _window(link, line, question, function, answer)
         if words:
             answer.registers[function] = words
-    if not answer.registers and answer.troubles:
+    if not answer.registers and not answer.refusals and answer.troubles:
         raise LinkError(answer.troubles[0])
     answer.fits = fits(answer.registers, question.address, question.expected)
     return answer
 
 
 async def _window(
-    link: Link, line: Line, question: Question, function: int, troubles: list[str]
+    link: Link, line: Line, question: Question, function: int, answer: Answer
 ) -> dict[int, int]:
     """Return the registers that could be read: the asked ones and their neighbours.
 
@@ -67,7 +70,7 @@ async def _window(
     high = min(0x10000, question.address + question.count + question.near)
     asked = (question.address, min(question.count, 0x10000 - question.address))
     words: dict[int, int] = {}
-    silent = 0
+    silent = refusal = 0
     single = [(address, 1) for address in range(low, high)]
     for start, count in ((low, high - low), asked, *single):
         if start in words and all(start + i in words for i in range(count)):
@@ -77,17 +80,23 @@ async def _window(
                 link, line, question.unit, (function, start, count), question.timeout_s
             )
         except LinkError as exc:
-            troubles.append(str(exc))
+            answer.troubles.append(str(exc))
             silent += 1
             if silent >= SILENT_AT_MOST and not words:
                 break
         except FrameError as exc:
-            troubles.append(f"function {function} address {start} count {count}: {exc}")
+            answer.troubles.append(f"function {function} address {start} count {count}: {exc}")
         else:
             silent = 0
+            refusal = read.refusal or refusal
             words |= {start + i: word for i, word in enumerate(read.registers)}
             if read.refusal == 1:  # it does not know the function at all
                 break
+    if refusal and not words:
+        name = EXCEPTIONS.get(refusal, "").replace("_", " ")
+        answer.refusals.append(
+            f"function {function}: refuses {low} to {high - 1}: exception {refusal} {name}".rstrip()
+        )
     return dict(sorted(words.items()))
 
 

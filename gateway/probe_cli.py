@@ -11,7 +11,7 @@ from drivers.errors import LinkError
 from drivers.modbus.fit import Expected
 from drivers.modbus.session import open_link
 from gateway import probe as probing
-from gateway.modbus_line import line_of, line_options
+from gateway.modbus_line import advice, line_of, line_options
 
 EXIT_NOTHING_FITS = 1
 _MOST_REGISTERS = 125
@@ -95,8 +95,9 @@ def modbus(
         timeout_s=timeout,
     )
 
+    link = open_link(line)
+
     async def run() -> probing.Answer:
-        link = open_link(line)
         try:
             return await probing.probe(link, line, question)
         finally:
@@ -106,8 +107,16 @@ def modbus(
         answer = asyncio.run(run())
     except LinkError as exc:
         click.echo(f"no answer: {exc}", err=True)
+        if link.request:  # the line itself works
+            click.echo(advice(line), err=True)
         sys.exit(EXIT_NOTHING_FITS)
     _show(answer)
+    if not answer.registers:
+        click.echo(
+            "the unit answers, but has no register here: addresses count from 0, so that 40001 is 0",
+            err=True,
+        )
+        sys.exit(EXIT_NOTHING_FITS)
     if not answer.fits:
         click.echo(
             f"nothing here reads as {expect}: look at more registers (--near), or take a value that stands still",
@@ -137,5 +146,5 @@ def modbus(
 def _show(answer: probing.Answer) -> None:
     for row in probing.dump(answer.registers):
         click.echo(f"# read: {row}")
-    for trouble in dict.fromkeys(answer.troubles):
+    for trouble in dict.fromkeys((*answer.refusals, *answer.troubles)):
         click.echo(f"# {trouble}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from drivers import indicators
 from drivers.errors import ConfigError, FrameError, LinkError
 from drivers.modbus import models
+from drivers.modbus.build import build_point
 from drivers.modbus.points import value_of
 from drivers.modbus.serial_frames import find_frames
 from gateway.modbus_line import Read, ask
@@ -328,7 +329,7 @@ def _values(model: models.Model, words: dict[tuple[int, int], int]) -> list[str]
     for table in model.points:
         if table.key in left_open:
             continue
-        point = models.build_point(
+        point = build_point(
             table,
             "",
             [],

@@ -10,7 +10,7 @@ import click
 from drivers.errors import LinkError
 from drivers.modbus.session import open_link
 from gateway import scan as scanning
-from gateway.modbus_line import line_of, line_options
+from gateway.modbus_line import advice, line_of, line_options
 
 EXIT_NOBODY = 1
 _SHOWN_MODELS = 3
@@ -85,7 +85,9 @@ def scan(
         click.echo(f"the line does not work: {exc}", err=True)
         sys.exit(EXIT_NOBODY)
     _show(found)
-    sys.exit(0 if found.units or found.queries else EXIT_NOBODY)
+    if not found.units and not found.queries:
+        click.echo(advice(line), err=True)
+        sys.exit(EXIT_NOBODY)
 
 
 def _show(found: scanning.Found) -> None:

@@ -93,6 +93,11 @@ class ModbusDevice:
             return None
         return data, {p.indicator: self.exact[p.indicator] for p in whole}
 
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """Indicators that only a reader who names them publishes."""
+        return frozenset(p.indicator for p in self.model.points if p.on_demand)
+
     def character_s(self) -> float:
         """Seconds that one character takes on the line, 0 without a speed."""
         return self.bits / self.baud if self.baud else 0.0
@@ -317,6 +322,7 @@ class ModbusGateway:
             return
         device.serving += 1
         now_ms = time.time_ns() // 1_000_000
+        said = {code: exact_text(value) for code, value in answer.exact.items()}
         self._replies.write(
             Reply(
                 ms=now_ms,
@@ -328,7 +334,8 @@ class ModbusGateway:
                 address=answer.address,
                 count=answer.count,
                 registers=answer.pdu[2:].hex(),
-                values={code: exact_text(value) for code, value in answer.exact.items()},
+                values={c: text for c, text in said.items() if c not in device.on_demand},
+                on_demand={c: text for c, text in said.items() if c in device.on_demand},
             )
         )
         self._note_excursions(device, answer.exact, now_ms)

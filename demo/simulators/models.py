@@ -10,9 +10,12 @@ from demo.simulators.register_map import Point
 from drivers import indicators
 from drivers.errors import ConfigError
 from drivers.modbus import models
+from drivers.modbus.points import PointType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from drivers.modbus.model_tables import PointTable
 
 # What one unit of an instrument is in the catalogue's unit.
 _FACTORS = {
@@ -84,11 +87,17 @@ def load_model(
     )
     if faults:
         raise ConfigError(faults)
-    fixed = {
-        check.address: check.good[0].to_bytes(2, "big")
-        for point in model.points
-        for check in point.checks
-    }
+    # A block that is answered is answered whole; so is what lies between a value and the registers that vouch for it.
+    answered = [
+        *(range(block.address, block.address + block.count) for block in model.blocks),
+        *(range(point.address, check.address) for point in model.points for check in point.checks),
+    ]
+    fixed = {address: bytes(2) for addresses in answered for address in addresses}
+    for point in model.points:
+        for check in point.checks:
+            good = check.good[0]
+            high = check.type is PointType.U8_HIGH_BYTE
+            fixed[check.address] = (good << 8 if high else good).to_bytes(2, "big")
     for point in model.points:
         if point.scale_from is not None:
             said = int(
@@ -118,12 +127,15 @@ def load_model(
 
 
 def _point(
-    point: models.PointTable,
+    point: PointTable,
     usual_order: str,
     site: Mapping[str, str | float],
     faults: list[str],
 ) -> Point | None:
-    """Return one point as the site sets it, or None after adding what is still open to ``faults``."""
+    """Return one point as the site sets it; None after adding what is still open to ``faults``.
+
+    None as well for one that is read on demand only and of which the site says nothing: it is not served.
+    """
     code = str(site.get("indicator", point.indicator))
     order = str(site.get("order", point.order or usual_order))
     unit = str(site.get("unit", point.unit))
@@ -131,6 +143,8 @@ def _point(
     wide = point.type.element_words > 1
     said = {"indicator": code, "order": order if wide else "", "unit": unit, "scale": scale}
     missing = [name for name, value in said.items() if value == OPEN]
+    if missing and point.optional and not site:
+        return None
     if missing:
         faults.extend(
             f"settings.{point.key}.{name}: is missing; the map does not say it" for name in missing
@@ -145,4 +159,5 @@ def _point(
         order=order if wide else point.order or "AB",
         scale=Fraction(str(scale)) * factor,
         offset=Fraction(str(point.offset)) * factor,
+        on_demand=point.optional,
     )

@@ -42,6 +42,8 @@ class Point:
     order: str
     scale: Fraction
     offset: Fraction
+    on_demand: bool = False
+    """A usual reader does not publish it, though it may lie in a block that is read."""
 
     @property
     def registers(self) -> int:

@@ -10,7 +10,9 @@ import msgspec
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
 from drivers.modbus import models
+from drivers.modbus.build import build_point, read_blocks, read_points
 from drivers.modbus.lines import BAUDS, Format, Line, SerialLine, TcpLine
+from drivers.modbus.model_tables import BlockTable, Number, PointTable, Registers, UnitId
 from drivers.modbus.plan import Block, coalesce
 from drivers.modbus.steps import duration_ms
 
@@ -44,7 +46,7 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     format: Format | None = None
     framing: Literal["tcp", "rtu", "ascii"] | None = None
     echo: bool = False
-    unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    unit_id: UnitId | None = None
     poll_interval_s: Seconds = 60.0
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
     gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
@@ -57,7 +59,7 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     order: str = ""
     function: Literal[3, 4] = 3
     sentinels: list[int] = []
-    max_read: models.Registers | None = None
+    max_read: Registers | None = None
     exact_blocks_only: bool = False
     blocks: list[dict[str, object]] = []
 
@@ -66,7 +68,7 @@ class SettingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a map leaves open for one metric."""
 
     order: str | None = None
-    scale: models.Number | None = None
+    scale: Number | None = None
     unit: str | None = None
     indicator: str | None = None
 
@@ -87,13 +89,22 @@ class ModbusDevice:
     exact_blocks_only: bool
     model: str = ""
     variant: str = ""
+    unit_id_of_map: bool = False
+    """Whether the map said the unit id: another device on the bus may then not have it."""
     reply_unit: int | None = None
     steps: tuple[Step, ...] = ()
+    station: str = ""
+    """A bus may serve several stations, and each names its devices as it likes."""
 
     @property
     def bus(self) -> str:
         """Key of the bus: one TCP connection per host and port, or one serial port."""
         return self.line.bus
+
+    @property
+    def framing(self) -> str:
+        """What frames its bus carries; one bus has one kind."""
+        return self.line.framing
 
 
 def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
@@ -103,9 +114,11 @@ def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
     inline = table.get("points")
     if "host" not in table and "serial" not in table:
         faults.append(f"{where}: host (or serial): is missing")
+    if "unit_id" not in table and not table.get("model"):
+        faults.append(f"{where}: unit_id: is missing")
     if read is None:
         if isinstance(inline, list):  # look at the points even so: one run names everything
-            models.read_points([p for p in inline if isinstance(p, dict)], where, faults)
+            read_points([p for p in inline if isinstance(p, dict)], where, faults)
         raise ConfigError(faults)
     _check_line(read, where, faults)
     if bool(read.model) == bool(read.points):
@@ -182,7 +195,7 @@ def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevic
         settled = msgspec.structs.replace(written, **settings.get(written.key, {}))
         if written.indicator == models.UNKNOWN:
             settled = msgspec.structs.replace(settled, metric="")
-        point = models.build_point(
+        point = build_point(
             settled,
             f"{where}: settings.{written.key}",
             faults,
@@ -325,10 +338,10 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
     )
     points: list[Point] = []
     for i, table in enumerate(read.points):
-        point_table = read_table(models.PointTable, table, f"{where}: points[{i}]", faults)
+        point_table = read_table(PointTable, table, f"{where}: points[{i}]", faults)
         if point_table is None:
             continue
-        point = models.build_point(
+        point = build_point(
             point_table,
             f"{where}: points[{i}]",
             faults,
@@ -347,7 +360,7 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
         points,
         where,
         faults,
-        blocks=models.read_blocks(read.blocks, where, faults),
+        blocks=read_blocks(read.blocks, where, faults),
         function=read.function,
         max_read=read.max_read or _INLINE_MAX_READ,
         exact=read.exact_blocks_only,
@@ -371,12 +384,12 @@ def _check_unique(points: list[Point], where: str, faults: list[str]) -> None:
     )
 
 
-def _reply_unit(read: DeviceTable, model: models.Model | None) -> int | None:
+def _reply_unit(unit_id: int, model: models.Model | None) -> int | None:
     """Return who answers in place of the unit that is asked, None when it answers itself."""
     if model is None:
         return None
     query = model.table.unit_id_query
-    if query is not None and query.reply_unit is not None and query.unit_id == read.unit_id:
+    if query is not None and query.reply_unit is not None and query.unit_id == unit_id:
         return query.reply_unit
     return model.table.reply_unit
 
@@ -387,7 +400,7 @@ def _device(
     where: str,
     faults: list[str],
     *,
-    blocks: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    blocks: tuple[BlockTable, ...] | list[BlockTable],
     function: int,
     max_read: int,
     exact: bool,
@@ -405,11 +418,15 @@ def _device(
         if blocks:
             faults.append(f"{where}: blocks: only with exact_blocks_only = true")
         read_blocks = coalesce(points, max_read)
+    unit_id = read.unit_id
+    if unit_id is None:
+        unit_id = model.unit_id if model else 0  # without a model its absence is a fault by now
     return ModbusDevice(
         path=read.path,
         poll_interval_s=read.poll_interval_s,
         line=_line(read, model.table.line.baud, model.table.line.format) if model else _line(read),
-        unit_id=read.unit_id,
+        unit_id=unit_id,
+        unit_id_of_map=read.unit_id is None,
         timeout_s=timeout_s if read.timeout_s is None else read.timeout_s,
         gap_ms=_gap_ms(read, model.table.gap_ms if model else _SERIAL_GAP_MS),
         points=tuple(points),
@@ -418,14 +435,15 @@ def _device(
         exact_blocks_only=exact,
         model=read.model,
         variant=read.variant,
-        reply_unit=_reply_unit(read, model),
+        reply_unit=_reply_unit(unit_id, model),
         steps=model.steps if model else (),
+        station=read.station,
     )
 
 
 def _exact_blocks(
     points: list[Point],
-    tables: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    tables: tuple[BlockTable, ...] | list[BlockTable],
     function: int,
     where: str,
     faults: list[str],

@@ -38,7 +38,7 @@ def _crc_of_byte(crc: int) -> int:
     return crc
 
 
-_CRC = tuple(_crc_of_byte(byte) for byte in range(256))
+CRC_TABLE = tuple(_crc_of_byte(byte) for byte in range(256))
 
 
 def crc16(data: bytes) -> int:
@@ -49,7 +49,7 @@ def crc16(data: bytes) -> int:
     """
     crc = 0xFFFF
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc
 
 

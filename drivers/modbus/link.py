@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,3 +46,10 @@ class Link(Protocol):
     async def close(self) -> None:
         """Release the link; a second call does nothing."""
         ...
+
+
+def refusal(exc: OSError) -> str:
+    """Return why a connection was not made: asyncio says the address, not the reason."""
+    if exc.errno is not None and exc.errno > 0:
+        return f"no connection: {os.strerror(exc.errno)}"
+    return f"no connection: {exc.strerror or exc}"

@@ -55,7 +55,7 @@ class ModbusSession:
     def __init__(self, link: Link, now_ms: Callable[[], int]) -> None:
         self._link = link
         self._now_ms = now_ms
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[tuple[str, str], Plan] = {}
         self._one_at_a_time = asyncio.Lock()
         self._last_end = float("-inf")
 
@@ -80,10 +80,10 @@ class ModbusSession:
         await self._link.close()
 
     async def _points(self, device: ModbusDevice) -> list[RawReading]:
-        plan = self._plans.get(device.path)
+        plan = self._plans.get((device.station, device.path))
         if plan is None:
             plan = Plan(device.blocks, device.max_read, exact=device.exact_blocks_only)
-            self._plans[device.path] = plan
+            self._plans[device.station, device.path] = plan
         readings: list[RawReading] = []
         silence: LinkError | None = None
         for block in plan.blocks:

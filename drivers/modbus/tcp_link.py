@@ -13,12 +13,15 @@ from pymodbus.pdu import DecodePDU, ModbusPDU
 from drivers.errors import FrameError, LinkError
 from drivers.modbus.config import MAX_TIMEOUT_S
 from drivers.modbus.frames import Frame, mbap, mbap_frame
-from drivers.modbus.link import Answer
+from drivers.modbus.link import Answer, refusal
 
 if TYPE_CHECKING:
     from drivers.modbus.lines import Line, TcpLine
 
 _SILENT_BEFORE_RECONNECT = 3  # a half-open connection looks like a silent device
+_IDLE_S = (
+    60.0  # a connection that was idle for so long may have been dropped on the way without a word
+)
 
 # pymodbus logs each miss as an error; here a miss is an exception, logged once by whoever owns the device.
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
@@ -60,6 +63,7 @@ class TcpLink:
         self._client: AsyncModbusTcpClient | None = None
         self._waiting = False
         self._silent = 0
+        self._alive_at = float("-inf")
         self.request = b""
 
     async def exchange(
@@ -80,13 +84,15 @@ class TcpLink:
             )
         client = await self._connected(timeout_s)
         self._waiting = True
+        loop = asyncio.get_running_loop()
+        was_idle = loop.time() - self._alive_at > _IDLE_S
         try:
             async with asyncio.timeout(timeout_s):
                 # pymodbus compares the unit itself, but takes any answer to unit 0.
                 answer = await client.execute(False, _Request(unit, pdu))  # noqa: FBT003 - so it is declared
         except TimeoutError:
             self._silent += 1
-            if self._silent >= _SILENT_BEFORE_RECONNECT:
+            if was_idle or self._silent >= _SILENT_BEFORE_RECONNECT:
                 await self.close()
             raise LinkError(
                 f"unit {unit} at {self._line.bus} did not answer in {timeout_s} s"
@@ -97,6 +103,7 @@ class TcpLink:
         finally:
             self._waiting = False
         self._silent = 0
+        self._alive_at = loop.time()
         reply_pdu = answer.pdu if isinstance(answer, _Reply) else b""
         reply = mbap(Frame(answer.dev_id, reply_pdu, answer.transaction_id))
         sent = mbap_frame(self.request)
@@ -133,13 +140,23 @@ class TcpLink:
         self._silent = 0
         try:
             async with asyncio.timeout(timeout_s):
-                connected = await client.connect()
+                if await client.connect():
+                    self._alive_at = asyncio.get_running_loop().time()
+                    return client
+                why = await self._why_not()
         except TimeoutError:
-            connected = False
-        if not connected:
-            await self.close()
-            raise LinkError(f"{self._line.bus}: no connection within {timeout_s} s")
-        return client
+            why = f"no connection within {timeout_s} s"
+        await self.close()
+        raise LinkError(f"{self._line.bus}: {why}")
+
+    async def _why_not(self) -> str:
+        """Return why there is no connection; pymodbus tells nobody."""
+        try:
+            _, writer = await asyncio.open_connection(self._line.host, self._line.port)
+        except OSError as exc:
+            return refusal(exc)
+        writer.close()
+        return "no connection"
 
     def _on_packet(self, sending: bool, data: bytes) -> bytes:  # noqa: FBT001 - pymodbus calls it so
         if sending:

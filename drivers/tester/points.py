@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import hashlib
 import re
+import unicodedata
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,6 +35,21 @@ VERDICT_UNKNOWN = "verdict_unknown"
 PARAMETER_UNKNOWN = "parameter_unknown"
 OUT_OF_RANGE = "out_of_range"
 TEXT_DAMAGED = "text_damaged"
+FLAGS = frozenset(
+    {
+        CLOCK_SUSPECT,
+        TIME_MISSING,
+        RESULT_MISSING,
+        SAMPLE_MISSING,
+        VALUE_UNREADABLE,
+        UNIT_UNKNOWN,
+        VERDICT_UNKNOWN,
+        PARAMETER_UNKNOWN,
+        OUT_OF_RANGE,
+        TEXT_DAMAGED,
+    }
+)
+"""Every flag of a tester's record, beside those that a device's own table names: screens have words for them."""
 
 RECORD_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:agrigate:test-record")
 MAX_KEY_CHARS = 200  # the width that ingest keeps
@@ -44,8 +60,9 @@ _NEAR = dt.timedelta(hours=1)  # a test at midnight sharp is believed while it i
 
 _NUMBER = re.compile(
     r"(?P<sign><=|>=|[<>≤≥]|小于|低于|大于|高于)?\s*"
-    r"(?P<number>[+-]?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?)\s*(?P<unit>.{0,24})",
-    re.ASCII,
+    r"(?P<number>[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*"
+    # A unit begins with a letter or %: 1,234.5 and 37,6 and 12-15 and 1.2×10-3 and 3?.2 are not 1, 37, 12, 1.2 and 3.
+    r"(?P<unit>(?:(?:(?![xX])[^\W\d_]|[%‰°(\[]).{0,23})?)",
 )
 _BELOW = frozenset({"<", "<=", "≤", "小于", "低于"})
 _NO_VALUE = re.compile(r"[-.]+")
@@ -78,7 +95,8 @@ def read_value(text: str, words: Words) -> Value:
     if word in words.not_detected:
         return Value(text, qualifier=Qualifier.NOT_DETECTED)
     found = _NUMBER.fullmatch(said)
-    if found is None:
+    # ², ① and ½ become plain digits in half width: 10² is not 102.
+    if found is None or any(unicodedata.category(char) == "No" for char in text):
         return Value(text, readable=False)
     sign = found["sign"]
     qualifier = Qualifier.EQ if not sign else Qualifier.LT if sign in _BELOW else Qualifier.GT
@@ -148,7 +166,7 @@ def _result(
     if value.number is None and value.qualifier is None and not word:
         flags.add(RESULT_MISSING)
     is_inhibition = "inhibition" in fields or (
-        value.number is not None
+        (value.number is not None or VALUE_UNREADABLE in flags)
         and parameter is not None
         and parameter.kind is ResultKind.INHIBITION
     )

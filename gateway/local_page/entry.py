@@ -103,6 +103,14 @@ class _Form:
         if not given:
             self.faults.setdefault(name, "required")
 
+    def need_of_purpose(
+        self, purpose: Purpose | None, stage: SamplingStage | None, sheet_no: str
+    ) -> None:
+        if purpose not in {None, Purpose.SELF}:
+            self.need("sampling_stage", stage)
+        if purpose is Purpose.SUPERVISION:
+            self.need("sampling_sheet_no", sheet_no)
+
     def choice(self, name: str, kind: type[E_]) -> E_ | None:
         value = self.text(name)
         if not value:
@@ -205,10 +213,7 @@ def typed(entry: Entry, now: dt.datetime, new_sample_no: str) -> TestRecord:
     stage = form.choice("sampling_stage", SamplingStage)
     parameter, known = form.parameter()
     tested_at = form.time()
-    if purpose not in {None, Purpose.SELF}:
-        form.need("sampling_stage", stage)
-    if purpose is Purpose.SUPERVISION:
-        form.need("sampling_sheet_no", form.text("sampling_sheet_no"))
+    form.need_of_purpose(purpose, stage, form.text("sampling_sheet_no"))
     if not form.text("subject_id"):
         form.need("tested_subject_name", form.text("tested_subject_name"))
     for name in ("product_name", "method", "tester"):
@@ -321,6 +326,10 @@ def completed(entry: Entry, parent: TestRecord, now: dt.datetime) -> TestRecord:
     if known is not None and "parameter" in changes:
         flags.discard(UNKNOWN_ITEM)
     result = msgspec.structs.replace(parent, **changes)
+    form.need("sample_no", result.sample_no)
+    form.need_of_purpose(result.purpose, result.sampling_stage, result.sampling_sheet_no)
+    if "sample_no" in changes or "product_name" in changes:
+        flags -= {"sample_missing"}
     if result.value is not None:
         if result.result_kind is ResultKind.INHIBITION and not result.unit:
             result = msgspec.structs.replace(result, unit="%")

@@ -40,12 +40,13 @@ const WORDS = {
   away_why: ["请检查网关是否在运行；刚录入但未保存的内容仍在本页。", "Check that the agent runs; what you have typed is still on this page."],
   delivered: ["记录都已送达服务器。", "Every record is with the server."],
   not_connected: ["未连接服务器；记录保存在本机，恢复后自动补传。", "Not connected; records are kept here and sent when the link is back."],
-  is_waiting: ["有记录等待回执。", "Records wait for a receipt."],
+  on_the_way: ["记录正在上传。", "Records are on their way."],
+  no_receipt: ["服务器没有回执；记录保存在本机，恢复后自动补传。", "The server does not confirm; records are kept here and sent when it is back."],
   silent: ["仪器无应答：{0}。", "No answer from {0}."],
   key_pending: ["服务器尚未批准本网关。", "The server has not approved this gateway yet."],
   server_holds: ["服务器暂停接收。", "The server takes nothing for now."],
   seen: ["{0}前", "{0} ago"],
-  not_seen: ["尚无数据", "nothing yet"],
+  not_seen: ["启动后尚无新数据", "nothing new since the start"],
   unread: ["{0} 条无法识别", "{0} could not be read"],
   s: ["{0} 秒", "{0} s"], min: ["{0} 分钟", "{0} min"], h: ["{0} 小时", "{0} h"], d: ["{0} 天", "{0} d"],
   group_sample: ["样品", "Sample"],
@@ -91,14 +92,25 @@ const WORDS = {
   purpose_self: ["自检", "Self-test"], purpose_commissioned: ["委托", "Commissioned"], purpose_routine: ["例行监测", "Routine"], purpose_special: ["专项", "Special"], purpose_supervision: ["监督抽查", "Supervision"], purpose_risk: ["风险监测", "Risk"],
   sampling_stage_base: ["生产基地", "Base"], sampling_stage_transport: ["运输车", "Transport"], sampling_stage_wholesale: ["批发市场", "Wholesale"], sampling_stage_retail: ["农贸市场", "Retail"], sampling_stage_slaughter: ["屠宰场", "Slaughter"], sampling_stage_storage: ["收储企业", "Storage"], sampling_stage_canteen: ["食堂", "Canteen"],
   method_enzyme_inhibition: ["酶抑制率法", "Enzyme inhibition"], method_enzyme_inhibition_card: ["酶抑制速测卡法", "Enzyme inhibition card"], method_colloidal_gold: ["胶体金免疫层析", "Colloidal gold"], method_fluorescence_strip: ["荧光免疫层析", "Fluorescence strip"], method_elisa: ["酶联免疫吸附法", "ELISA"], method_photometry: ["分光光度快检", "Photometry"], method_xrf: ["X射线荧光快检", "X-ray fluorescence"],
+  f_clock_suspect: ["仪器时钟不对", "Instrument's clock is wrong"],
+  f_time_missing: ["仪器没给时间", "No time from the instrument"],
+  f_result_missing: ["没有结果", "No result"],
+  f_sample_missing: ["不知是哪个样品", "Sample not known"],
+  f_value_unreadable: ["数值看不懂", "Value cannot be read"],
+  f_unit_unknown: ["单位不认识", "Unknown unit"],
+  f_verdict_unknown: ["结论不认识", "Unknown verdict"],
+  f_parameter_unknown: ["项目不认识", "Unknown item"],
+  f_out_of_range: ["数值不可能", "Impossible value"],
+  f_text_damaged: ["文字残缺", "Damaged text"],
+  f_manual: ["手工", "By hand"],
   wrong_required: ["必须填写", "Needed"],
-  wrong_not_a_number: ["不是数字", "Not a number"],
+  wrong_not_a_number: ["不是数字，例如 12.5", "Not a number; write it as 12.5"],
   wrong_unit_unknown: ["不认识的单位", "Not a unit we know"],
   wrong_not_a_time: ["不是时间", "Not a time"],
-  wrong_in_future: ["时间在将来", "It lies in the future"],
-  wrong_too_old: ["超过一年", "More than a year ago"],
-  wrong_unknown: ["不认识", "Not known"],
-  wrong_out_of_range: ["超出可能的范围", "Not possible"],
+  wrong_in_future: ["晚于现在的时间，请改正", "Later than now, please correct"],
+  wrong_too_old: ["早于一年前，请改正", "More than a year ago, please correct"],
+  wrong_unknown: ["不认识，请另选", "Not known, choose another"],
+  wrong_out_of_range: ["不可能的数值", "Not a possible value"],
   wrong_measured: ["仪器测得，不能改", "Measured, it stands"],
   wrong_nothing_new: ["没有新的内容", "There is nothing new"],
   wrong_control_character: ["含有控制字符", "Has a control character"],
@@ -135,7 +147,7 @@ let view = "records";
 function say(key, ...values) {
   const pair = WORDS[key];
   let text = pair ? pair[lang] : key;
-  values.forEach((value, n) => { text = text.replace(`{${n}}`, value); });
+  values.forEach((value, n) => { text = text.replace(`{${n}}`, () => value); });
   return text;
 }
 
@@ -193,7 +205,7 @@ function drawTick(answers) {
   if (!card.connected) why.push(say("not_connected"));
   if (WORDS[card.server_says]) why.push(say(card.server_says));
   if (silent.length) why.push(say("silent", silent.join(say("comma"))));
-  if (!why.length) why.push(say(card.well && !card.queue ? "delivered" : "is_waiting"));
+  if (!why.length) why.push(say(!card.well ? "no_receipt" : card.queue ? "on_the_way" : "delivered"));
   $("tick-why").textContent = why.join(lang ? " " : "");
   $("queue").textContent = card.queue;
   $("oldest").textContent = card.oldest_unreceipted_ms === null ? say("none") : age(state.at_ms - card.oldest_unreceipted_ms);
@@ -231,6 +243,9 @@ function row(line) {
   status.append(line.receipted ? make("span", say("receipted"), { class: "tag good" }) : make("span", say("on_disk"), { class: "tag wait" }));
   if (line.completed_by) status.append(" ", make("span", say("superseded"), { class: "tag" }));
   else if (line.missing.length) status.append(make("small", say("lacks", line.missing.map((name) => say(name)).join(say("comma")))));
+  for (const flag of record.quality_flags || []) {
+    if (flag !== "manual") status.append(" ", make("span", say(WORDS[`f_${flag}`] ? `f_${flag}` : flag), { class: "tag wait", "data-flag": flag }));
+  }
   const acts = make("td");
   if (!line.completed_by) {
     const complete = make("button", say("complete"), { type: "button", class: "do", "data-testid": "complete" });
@@ -243,7 +258,7 @@ function row(line) {
   const outcome = make("td", null, { class: "num" });
   outcome.append(record.screen_result === "positive" ? make("span", `▲ ${result(record)}`, { class: "tag bad" }) : result(record));
   tr.append(when, make("td", record.sample_no || "—", { class: "code" }), make("td", record.product_name || "—"), make("td", item(record.parameter || "—")),
-    outcome, make("td", say(`source_${record.source || "device"}`)), status, acts);
+    outcome, make("td", say(`source_${record.source || "device"}`), { class: "short" }), status, acts);
   return tr;
 }
 
@@ -317,23 +332,23 @@ function follow() {
   const form = $("form");
   const kind = form.elements.result_kind.value;
   const purpose = form.elements.purpose.value;
-  const needed = new Set(parent ? [] : ALWAYS);
+  const needed = new Set(parent ? ["sample_no"] : ALWAYS);
   if (!parent) {
     if (kind === "qualitative") needed.add("screen_result");
     else if (kind) needed.add("value");
     if (kind === "quantitative") needed.add("unit");
-    if (purpose && purpose !== "self") needed.add("sampling_stage");
-    if (purpose === "supervision") needed.add("sampling_sheet_no");
   }
+  if (purpose && purpose !== "self") needed.add("sampling_stage");
+  if (purpose === "supervision") needed.add("sampling_sheet_no");
   for (const field of form.querySelectorAll(".field")) {
     const name = field.dataset.field;
     field.querySelector("[data-star]").textContent = needed.has(name) ? " *" : "";
-    if (!parent) {
-      if (["qualifier", "unit"].includes(name)) field.hidden = kind !== "quantitative";
-      if (name === "value") field.hidden = kind === "qualitative";
-      if (name === "screen_result") field.hidden = kind === "quantitative";
-      if (name === "sampling_sheet_no") field.hidden = purpose !== "supervision";
-    }
+    if (["qualifier", "unit"].includes(name)) field.hidden = Boolean(kind || !parent) && kind !== "quantitative";
+    if (name === "value") field.hidden = kind === "qualitative";
+    if (name === "screen_result") field.hidden = kind === "quantitative";
+    if (name === "sampling_sheet_no") field.hidden = purpose !== "supervision";
+    const input = field.querySelector("input, select");
+    if (input.disabled && !input.value) field.hidden = true; // measured, and nothing to show
   }
 }
 
@@ -362,7 +377,9 @@ function openForm(line) {
   drawForm(line ? line.record : defaults());
   show("entry");
   const first = line ? $("form").querySelector("[data-lacks=true] input:enabled, [data-lacks=true] select:enabled") : $("form").elements.product_name;
-  if (first) first.focus();
+  if (!first) return;
+  first.focus({ preventScroll: true });
+  if (line) first.scrollIntoView({ block: "center" });
 }
 
 function mark(faults) {
@@ -374,7 +391,9 @@ function mark(faults) {
   const general = faults[""] || faults.station || faults.parent_record_id;
   $("form-wrong").textContent = general ? say(WORDS[`wrong_${general}`] ? `wrong_${general}` : general) : Object.keys(faults).length ? say("look_at_fields") : "";
   const wrong = $("form").querySelector("[data-wrong=true] input, [data-wrong=true] select");
-  if (wrong) wrong.focus();
+  if (!wrong) return;
+  wrong.focus({ preventScroll: true });
+  wrong.scrollIntoView({ block: "center" }); // not under the bar with the buttons
 }
 
 async function submit(event) {

@@ -16,7 +16,7 @@ import structlog
 
 from drivers.records import TestRecord
 from drivers.tester.transports.http1 import HttpServer, Request, Response
-from gateway.agent_status import ALARMS, station_well
+from gateway.agent_status import ALARMS, Lang, station_well
 from gateway.errors import LocalPortError
 from gateway.local_page import slip
 from gateway.local_page.completeness import missing
@@ -76,7 +76,7 @@ class StationCard(msgspec.Struct, frozen=True, kw_only=True):
     queue: int
     oldest_unreceipted_ms: int | None
     last_receipt_ms: int | None
-    alarms: dict[str, dict[str, str]]
+    alarms: dict[str, dict[Lang, str]]
     server_says: str | None
     devices: list[DeviceLine]
 
@@ -248,10 +248,7 @@ class Page:
                 queue=station.queue,
                 oldest_unreceipted_ms=station.oldest_unreceipted_ms,
                 last_receipt_ms=station.last_receipt_ms,
-                alarms={
-                    name: {lang: text for lang, text in ALARMS.get(name, {}).items()}  # noqa: C416
-                    for name in station.alarms
-                },
+                alarms={name: ALARMS.get(name, {}) for name in station.alarms},
                 server_says=station.server_says,
                 devices=[
                     DeviceLine(
@@ -345,9 +342,12 @@ class Page:
     async def _record_of(self, station: PageStation, entry: Entry) -> TestRecord:
         now = dt.datetime.fromtimestamp(self._clock.wall_ms() / 1000, BEIJING)
         if entry.parent_record_id:
-            parent = await self._find(station, entry.parent_record_id)
+            recent = [test.record for test in await station.agent.recent_tests(SHOWN)]
+            parent = next((r for r in recent if r.record_id == entry.parent_record_id), None)
             if parent is None:
                 raise EntryError({"parent_record_id": "unknown"})
+            if any(record.parent_record_id == parent.record_id for record in recent):
+                raise EntryError({"parent_record_id": "superseded"})
             return completed(entry, parent, now)
         record = typed(entry, now, "")
         if record.sample_no:

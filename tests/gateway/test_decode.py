@@ -91,6 +91,16 @@ def test_wrong_usage_ends_with_2_and_says_what_to_do(arguments: list[str]) -> No
     assert "Traceback" not in result.stderr
 
 
+def test_digits_taken_for_bytes_are_pointed_out() -> None:
+    digits = b"01 03 00 00 00 03 05 CB\n"
+    said = CliRunner().invoke(main, ["decode", "modbus-rtu"], input=digits)
+    assert (said.exit_code, said.stderr.strip()) == (
+        1,
+        "these look like hexadecimal digits: try --format hex",
+    )
+    assert not CliRunner().invoke(main, ["decode", "modbus-rtu"], input=b"\x01\x63").stderr
+
+
 def test_an_unknown_protocol_names_the_nearest() -> None:
     assert "modbus-rtu" in run("modbusrtu").stderr
 

@@ -194,6 +194,25 @@ def test_an_unknown_item_and_a_wrong_clock_may_be_put_right():
     assert made.quality_flags == ("manual",)
 
 
+def test_a_completion_names_the_sample():
+    parent = from_device(sample_no="", quality_flags=["sample_missing"])
+    given = {"station": "hl-001", "entry_id": "0123456789", "purpose": "self"}
+    with pytest.raises(EntryError) as refused:
+        completed(Entry(**given), parent, NOW)
+    assert refused.value.faults == {"sample_no": "required"}
+    made = completed(Entry(**given, sample_no="NS-9"), parent, NOW)
+    assert (made.sample_no, made.quality_flags) == ("NS-9", ("manual",))
+
+
+def test_a_completion_says_what_its_purpose_asks_for():
+    given = {"station": "hl-001", "entry_id": "0123456789"}
+    with pytest.raises(EntryError) as refused:
+        completed(Entry(**given, purpose="supervision"), from_device(), NOW)
+    assert refused.value.faults == {"sampling_stage": "required", "sampling_sheet_no": "required"}
+    stage = {"purpose": "routine", "sampling_stage": "base"}
+    assert completed(Entry(**given, **stage), from_device(), NOW).purpose is Purpose.ROUTINE
+
+
 def test_a_completion_without_anything_new_is_refused():
     with pytest.raises(EntryError) as refused:
         completed(Entry(station="hl-001", entry_id="0123456789"), from_device(), NOW)
@@ -391,6 +410,25 @@ def test_a_printed_slip_is_listed_completed_and_kept_over_a_kill(agent, tmp_path
     assert records[0]["record"]["parent_record_id"] == parent
     assert records[0]["missing"] == []
     assert records[1]["completed_by"] == records[0]["record"]["record_id"]
+
+
+def test_a_test_is_completed_once_and_the_completion_may_be_completed(agent):
+    agent.print_slip("NS-1")
+    until(lambda: agent.lines()["records"])
+    parent = agent.lines()["records"][0]["record"]["record_id"]
+
+    def complete(of, number, **fields):
+        asked = {"station": "hl-001", "entry_id": f"abcdef012{number}", "parent_record_id": of}
+        status, body, _ = agent.ask("POST", "/api/records", json.dumps(asked | fields))
+        return status, json.loads(body)
+
+    first = complete(parent, 1, purpose="self")
+    assert first[0] == 201
+    assert complete(parent, 1, purpose="self") == first  # a second click
+    status, said = complete(parent, 2, tester="李四")
+    assert (status, said["faults"]) == (422, {"parent_record_id": "superseded"})
+    status, again = complete(first[1]["record"]["record_id"], 3, tester="李四")
+    assert (status, again["record"]["purpose"]) == (201, "self")
 
 
 def test_what_an_upload_was_told_is_accepted_survives_a_kill(agent, tmp_path):

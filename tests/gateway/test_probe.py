@@ -163,6 +163,18 @@ def test_a_silent_unit_and_a_closed_port_end_with_1() -> None:
     for result in (silent, refused):
         assert result.exit_code == 1
         assert "no answer" in result.stderr
+    assert "try --framing rtu" in silent.stderr
+    assert "no connection: Connection refused" in refused.stderr
+    assert "try" not in refused.stderr
+
+
+def test_a_unit_that_refuses_all_registers_is_told_from_a_silent_one() -> None:
+    with TcpDevice(lambda _unit, pdu: bytes((pdu[0] | 0x80, 2))) as device:
+        result = run(device.port, "--address", "40001", "--expect", "20")
+    assert result.exit_code == 1
+    assert "# function 3: refuses 39997 to 40006: exception 2 illegal address" in result.stdout
+    assert "40001 is 0" in result.stderr
+    assert "no answer" not in result.stderr
 
 
 @pytest.mark.parametrize(

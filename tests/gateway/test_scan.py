@@ -76,7 +76,9 @@ def test_nobody_there_ends_with_1() -> None:
     closed = run(free_port(), "--units", "1-3")
     assert (silent.exit_code, closed.exit_code) == (1, 1)
     assert "0 of 3" in silent.stdout
+    assert "try --framing rtu" in silent.stderr
     assert "the line does not work" in closed.stderr
+    assert "Connection refused" in closed.stderr
 
 
 @pytest.mark.parametrize("units", ["0", "248", "5-3", "a", "1-", "", "1,,2"])
@@ -96,7 +98,7 @@ async def on_a_bus(
     slaves.plug_in()
     line = SerialLine(str(slaves.link))
     link = open_link(line)
-    how = scanning.Scan(units, 0.05, within_s, name_models=name_models)
+    how = scanning.Scan(units, 0.15, within_s, name_models=name_models)
     try:
         return await scanning.scan(link, line, how, lambda _: None), slaves.heard
     finally:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import struct
 import time
 import unicodedata
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from demo.journal import MISBEHAVED, TESTED, Misbehaved, Tested, read_all
@@ -22,12 +24,15 @@ from demo.simulators.testers.profiles import PROFILES
 from drivers.errors import LinkError
 from drivers.records import TestRecord
 from drivers.tester.config import parse
+from drivers.tester.dialogue import Dialogue
 from drivers.tester.session import open_session
 from tests.conftest import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from drivers.tester.config import TesterDevice
 
 PATIENCE_S = 20.0
 ITEMS = {
@@ -66,7 +71,7 @@ async def running(directory: Path, *testers: TesterTable) -> AsyncIterator[Plant
         serving.cancel()
 
 
-def tester(profile: str, **more: object) -> TesterTable:
+def simulated(profile: str, **more: object) -> TesterTable:
     return TesterTable(station="hl-003", path="tester1", profile=profile, **more)
 
 
@@ -86,6 +91,19 @@ class Heard:
         return len(self.records)
 
 
+def impatient(table: dict[str, object]) -> TesterDevice:
+    """Return the device asked again sooner, and waited for shorter, than a file may say."""
+    device = dataclasses.replace(parse(table, "test"), ask_every_s=0.5)
+    if device.dialogue is None:
+        return device
+    steps = [
+        msgspec.structs.replace(step, timeout_s=min(step.timeout_s, 0.5))
+        for step in device.dialogue._steps
+    ]
+    dialogue = Dialogue(steps, days_back=device.dialogue._days_back)
+    return dataclasses.replace(device, dialogue=dialogue)
+
+
 async def listen(
     table: dict[str, object], until: Callable[[Heard], bool], *, again: bool = False
 ) -> Heard:
@@ -93,7 +111,7 @@ async def listen(
     heard = Heard()
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            session = open_session(parse(table, "test"), lambda: time.time_ns() // 1_000_000)
+            session = open_session(impatient(table), lambda: time.time_ns() // 1_000_000)
             try:
                 async for item in session.records():
                     (heard.records if isinstance(item, TestRecord) else heard.refused).append(item)
@@ -156,7 +174,7 @@ def same(record: TestRecord, row: Tested) -> bool:
 async def test_a_tester_that_is_asked(profile: str, line: str, tmp_path: Path) -> None:
     link = tmp_path / "tester"
     where = {"link": link} if line == "pty" else {"listen": "127.0.0.1:0"}
-    async with running(tmp_path, tester(profile, baud=115_200, results=11, **where)) as plant:
+    async with running(tmp_path, simulated(profile, baud=115_200, results=11, **where)) as plant:
         transport = (
             {"serial": str(link)}
             if line == "pty"
@@ -184,7 +202,7 @@ async def test_a_tester_that_prints(profile: str, line: str, tmp_path: Path) -> 
         "folder": ({"folder": folder}, {"folder": str(folder), "pattern": "*.txt"}),
         "listen": ({"listen": f"127.0.0.1:{port}"}, {"tcp": f"127.0.0.1:{port}"}),
     }[line]
-    async with running(tmp_path, tester(profile, baud=115_200, results=3, **where)):
+    async with running(tmp_path, simulated(profile, baud=115_200, results=3, **where)):
         heard = await listen(reading(profile, transport), lambda h: len(h) >= 3)
     rows = truth(tmp_path)
     assert heard.refused == []
@@ -206,17 +224,14 @@ async def test_no_misbehaviour_invents_a_result(
     profile: str, kind: Misbehaviour, tmp_path: Path
 ) -> None:
     """What is read is what was told, or refused with its bytes; the instrument is well again after it."""
-    asked = not PROFILES[profile].prints
     port = free_port()
     where = {"listen": f"127.0.0.1:{port}"}
     # The answer that brings records is hit, not the hello before it.
     after = {"lz4000t": 2, "tl310": 1, "ty16": 1, "dy3000": 2, "dy723pc": 0}.get(profile, 0)
     fault = FaultTable(kind=kind, count=1, after=after)
     table = reading(profile, {"tcp": f"127.0.0.1:{port}"})
-    if asked:
-        table |= {"ask_every_s": 5}
     results = 12 if profile == "ticket" else 4
-    sim = tester(profile, results=results, late_s=0.2, fault=[fault], **where)
+    sim = simulated(profile, results=results, late_s=0.2, fault=[fault], **where)
     async with running(tmp_path, sim) as plant:
         heard = await listen(
             table, lambda h: len({_key(r) for r in h.records}) >= ENOUGH.get(profile, 3), again=True

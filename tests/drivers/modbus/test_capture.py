@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.modbus.capture import MAX_ADU_BYTES, MAX_BAD_BYTES, Captured, RtuCapture, TcpCapture
+from drivers.modbus.captured import MAX_ADU_BYTES, MAX_BAD_BYTES, Captured
 from drivers.modbus.frames import crc16
+from drivers.modbus.rtu_capture import RtuCapture
+from drivers.modbus.tcp_capture import TcpCapture
 
 GOLDEN = Path(__file__).with_name("golden")
 KINDS = [RtuCapture, TcpCapture]

@@ -129,7 +129,7 @@ def test_all_faults_at_once():
             "water_ec: u32 needs 2 registers, max_read is 1",
         ),
         (MODEL | {"timeout_s": float("nan")}, "timeout_s: "),
-        (MODEL | {"unit_id": True}, "unit_id: Expected `int`, got `bool`"),
+        (MODEL | {"unit_id": True}, "unit_id: Expected `int | null`, got `bool`"),
     ],
 )
 def test_each_fault_names_field_and_remedy(table, fault):
@@ -185,6 +185,39 @@ def test_a_variant_brings_its_points_blocks_and_steps():
     assert [step.do.value for step in device.steps] == ["read", "wait", "points"]
     assert device.steps[0].pdu().hex() == "0325000000"
     assert device.steps[1].wait_ms == 8000
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "unit_id", "baud", "form", "timeout_s", "gap_ms"),
+    [
+        ("ecowitt_wn90lp", "", 0x90, 9600, "8N1", 0.5, 20),
+        ("dragino_dr_water", "DR-PH01", 0x10, 9600, "8N1", 1.0, 50),
+        ("dragino_dr_water", "DR-ECK", 0x11, 9600, "8N1", 1.0, 50),
+        ("aqualabo_c4e", "", 30, 9600, "8N2", 1.0, 50),
+        ("insitu_aqua_troll", "aqua_troll_600", 1, 19_200, "8E1", 2.0, 50),
+        ("supmea_turbidity_mlss", "", 0, 9600, "8N1", 1.0, 50),
+    ],
+)
+def test_a_model_alone_is_read_as_it_leaves_the_factory(
+    model, variant, unit_id, baud, form, timeout_s, gap_ms
+):
+    table = {"path": "p", "serial": "/dev/ttyUSB0", "model": model, "variant": variant}
+    if variant == "DR-ECK":
+        table["settings"] = {"water_ec": {"scale": 1}}
+    device = parse(table, "t")
+    assert (device.unit_id, device.unit_id_of_map) == (unit_id, True)
+    assert (device.line.baud, device.line.format) == (baud, form)
+    assert (device.timeout_s, device.gap_ms) == (timeout_s, gap_ms)
+    own = {"unit_id": 9, "baud": 1200, "format": "8O1", "timeout_s": 3.0, "gap_ms": 7}
+    device = parse(table | own, "t")
+    assert (device.unit_id, device.unit_id_of_map) == (9, False)
+    assert (device.line.baud, device.line.format) == (1200, "8O1")
+    assert (device.timeout_s, device.gap_ms) == (3.0, 7)
+
+
+def test_a_device_without_a_map_needs_a_unit_id():
+    less = {key: value for key, value in INLINE.items() if key != "unit_id"}
+    assert faults(less) == ["unit_id: is missing"]
 
 
 def test_a_smaller_max_read_for_old_firmware():

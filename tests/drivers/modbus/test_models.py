@@ -4,6 +4,7 @@ import pytest
 
 from drivers.errors import ConfigError
 from drivers.modbus import config, models
+from drivers.modbus.build import build_point, read_points
 from drivers.modbus.points import value_of
 
 GOOD = """
@@ -163,6 +164,17 @@ def test_a_sonde_is_believed_only_when_it_says_what_it_measures():
     assert value_of(ph, [*words[:2], 1, 145, 0]) == (None, "bad:identity")
 
 
+@pytest.mark.parametrize(
+    ("code", "parameter", "unit_id", "wrong"),
+    [("water_temperature", 1, 1, 2), ("water_do", 20, 117, 118), ("water_orp", 19, 162, 1)],
+)
+def test_a_sonde_in_other_units_is_no_value(code, parameter, unit_id, wrong):
+    table = {"path": "x", "host": "h", "model": "insitu_aqua_troll", "variant": "aqua_troll_500"}
+    (one,) = config.parse(table | {"indicators": [code]}, "t").points
+    assert value_of(one, [0x4120, 0, parameter, unit_id, 0]) == (10.0, None)
+    assert value_of(one, [0x4120, 0, parameter, wrong, 0]) == (None, "bad:unit")
+
+
 def test_a_levels_decimals_come_with_it():
     table = {"path": "x", "host": "h", "unit_id": 1, "model": "qdy30a"}
     device = config.parse(table | {"settings": {"water_level": {"unit": "m"}}}, "t")
@@ -272,8 +284,7 @@ def test_a_16_bit_sentinel_says_nothing_of_wider_points():
     tables = tomllib.loads(text)["points"]
     faults = []
     narrow, broad = (
-        models.build_point(p, "t", faults, sentinels=[0xFFFF])
-        for p in models.read_points(tables, "t", faults)
+        build_point(p, "t", faults, sentinels=[0xFFFF]) for p in read_points(tables, "t", faults)
     )
     assert not faults
     assert narrow.sentinels == {0xFFFF}

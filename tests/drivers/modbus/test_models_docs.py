@@ -18,7 +18,7 @@ ROOT = Path(drivers.__file__).parent
 PAGE = (ROOT / "modbus" / "README.md").read_text(encoding="utf-8")
 TABLE = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
 ADD = PAGE.split("## Add a device")[1].split("\n## ")[0]
-FILES = dict(re.findall(r"`([\w/.]+)`:\n\n```\w+\n(.*?)```", ADD, re.DOTALL))
+FILES = dict(re.findall(r"\*\*([\w/.]+)\*\*:\n\n```\w+\n(.*?)```", ADD, re.DOTALL))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_page_has_one_map_and_one_golden_case():
 def test_add_a_device_followed_to_the_letter(own_maps):
     assert models.names() == ("acme_th1",)
     check_case(own_maps / "tests/drivers/modbus/golden/acme_th1")
-    (station,) = re.findall(r"```toml\n(\[\[station.device\]\].*?)```", ADD, re.DOTALL)
+    (station,) = re.findall(r"```device\n(.*?)```", ADD, re.DOTALL)
     (table,) = tomllib.loads(station)["station"]["device"]
     device = config.parse(table, "page")
     assert [point.indicator for point in device.points] == ["air_temperature", "air_humidity"]

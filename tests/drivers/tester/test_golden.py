@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import drivers.tester
-from drivers.tester import profiles
+from drivers.tester import profiles, transport
 from drivers.tester.binary_record import (
     CheckTable,
     FieldTable,
@@ -59,10 +59,25 @@ def test_frame_gives_its_records(case):
     check(device, bytes.fromhex((case / "frame.hex").read_text(encoding="ascii")), expected)
 
 
-def test_every_profile_has_a_golden_case_and_a_line_in_the_readme():
+def test_every_profile_has_a_golden_case_and_says_its_wire_and_quirks_in_the_readme():
     assert {case.name.split("-")[0] for case in CASES} == set(profiles.names())
     readme = README.read_text(encoding="utf-8")
-    assert [name for name in profiles.names() if f"| `{name}` |" not in readme] == []
+    for table in ("| profile | instrument |", "| profile | wire |"):
+        rows = readme.partition(table)[2].partition("\n\n")[0]
+        assert [name for name in profiles.names() if f"| `{name}` |" not in rows] == []
+
+
+def test_every_key_of_a_transport_is_in_the_readme():
+    readme = README.read_text(encoding="utf-8").partition("Keys of `transport`")[2]
+    tables = (
+        transport._SerialTable,
+        transport._TcpTable,
+        transport._ListenTable,
+        transport._FolderTable,
+        transport._HttpTable,
+    )
+    keys = {key for table in tables for key in table.__struct_fields__}
+    assert sorted(key for key in keys if f"`{key}`" not in readme) == []
 
 
 def test_add_a_tester_as_the_readme_says(tmp_path):

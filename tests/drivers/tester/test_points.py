@@ -135,11 +135,35 @@ def test_printed_values(text, number, unit, qualifier):
     assert value.qualifier == qualifier
 
 
-@pytest.mark.parametrize("text", ["约63", "63.2.1", "abc", "6 3 . 2 . .", "٣"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("约63", "63.2.1", "abc", "6 3 . 2 . .", "٣", "三", "0x12", "2:1", "12 345"),
+        *(
+            "1,234.5",
+            "37,6",
+            "12-15",
+            "1/2",
+            "½",
+            "10²",
+            "①②",
+            "1.2×10-3",
+            "1.2*10^-3",
+            "3?.2",
+            "63.2�",
+        ),
+    ],
+)
 def test_text_in_the_place_of_a_value_is_no_number(text):
     value = read_value(text, built_in())
-    assert value.number is None or value.unit  # a rest is never dropped
-    assert not value.readable or value.unit
+    assert (value.number, value.readable) == (None, False)
+
+
+def test_an_inhibition_that_cannot_be_read_is_no_qualitative_pass():
+    printed = {label: text for label, text in INHIBITION.items() if not label.startswith("抑")}
+    got = record(printed | {"检测值": "3?.2", "检测结果": "合格"})
+    assert (got.result_kind, got.value, got.value_text) == (ResultKind.INHIBITION, None, "3?.2")
+    assert "value_unreadable" in got.quality_flags
 
 
 @given(st.text(max_size=60))
