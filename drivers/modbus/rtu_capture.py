@@ -1,7 +1,6 @@
 """RTU frames in a recording, found by length and CRC; the rest is reported with its bytes (pure).
 
-What is said does not depend on how the recording was cut, the work per byte is bounded whatever the bytes are, and so
-is the memory.
+The work per byte is bounded whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -10,14 +9,8 @@ import functools
 from array import array
 from typing import TYPE_CHECKING
 
-from drivers.modbus.captured import (
-    MAX_BAD_BYTES,
-    REGISTER_READS,
-    STEP_BYTES,
-    Asked,
-    Captured,
-    read_frame,
-)
+from drivers.modbus.capture_search import CaptureSearch
+from drivers.modbus.captured import REGISTER_READS, Captured, read_frame
 from drivers.modbus.frames import CRC_TABLE, crc16
 from drivers.modbus.pdu_shapes import SHAPES, shapes_of
 
@@ -82,56 +75,24 @@ def _zeros(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return of_byte(0), of_byte(8)
 
 
-class RtuCapture:
-    """RTU frames in a recording: ``feed`` bytes, then ``end``; each yields what has become certain."""
+class RtuCapture(CaptureSearch):
+    """RTU frames in a recording."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._crc = array(
-            "H", [0]
-        )  # running CRC before each byte of the buffer, and behind the last
-        self._at = 0  # bytes of the buffer that are dealt with
-        self._base = 0  # offset of the buffer's first byte
-        self._bad = bytearray()
-        self._asked = Asked()
+        super().__init__()
+        # The running CRC before each byte of the buffer, and behind the last.
+        self._crc = array("H", [0])
 
-    def feed(self, data: bytes) -> Iterator[Captured]:
-        """Take the next bytes of the recording; yield what they complete."""
-        for start in range(0, len(data), STEP_BYTES):
-            piece = data[start : start + STEP_BYTES]
-            crc = self._crc[-1]
-            for byte in piece:
-                crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
-                self._crc.append(crc)
-            self._buffer += piece
-            yield from self._search(ended=False)
-            del self._buffer[: self._at]
-            del self._crc[: self._at]
-            self._base += self._at
-            self._at = 0
+    def _grow(self, piece: bytes) -> None:
+        super()._grow(piece)
+        crc = self._crc[-1]
+        for byte in piece:
+            crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
+            self._crc.append(crc)
 
-    def end(self) -> Iterator[Captured]:
-        """Say what is left when the recording ends."""
-        yield from self._search(ended=True)
-        yield from self._end_bad(ended=True)
-
-    def _search(self, *, ended: bool) -> Iterator[Captured]:
-        buffer = self._buffer
-        while self._at < len(buffer):
-            length = self._frame(ended=ended)
-            if length is None:
-                return
-            if not length:
-                self._bad.append(buffer[self._at])
-                self._at += 1
-                if len(self._bad) == MAX_BAD_BYTES:
-                    yield from self._end_bad(ended=False)
-                continue
-            yield from self._end_bad(ended=False)
-            raw = bytes(buffer[self._at : self._at + length])
-            offset = self._base + self._at
-            self._at += length
-            yield read_frame(raw, offset, None, raw[0], raw[1:-2], self._asked)
+    def _forget(self) -> None:
+        del self._crc[: self._at]
+        super()._forget()
 
     def _frame(self, *, ended: bool) -> int | None:
         """Return the length of the frame that begins here, 0 for none; None when more bytes are needed."""
@@ -162,21 +123,11 @@ class RtuCapture:
         before = self._crc[at] ^ 0xFFFF
         return self._crc[at + length] == low[before & 0xFF] ^ high[before >> 8]
 
-    def _end_bad(self, *, ended: bool) -> Iterator[Captured]:
-        if not self._bad:
-            return
-        run = bytes(self._bad)
-        self._bad.clear()
-        offset = self._base + self._at - len(run)
+    def _opened(self, raw: bytes, offset: int) -> Captured:
+        return read_frame(raw, offset, None, raw[0], raw[1:-2], self._asked)
+
+    def _refused(self, run: bytes, *, ended: bool) -> Iterator[tuple[int, str, int]]:
         pieces = [len(run)] if len(run) >= 4 and crc16(run) == 0 else _tiles(run)
         for size in pieces:
             piece, run = run[:size], run[size:]
-            error, fault = _why(piece, ended=ended and not run)
-            yield Captured(
-                good=False,
-                offset=offset,
-                bytes=piece.hex(" "),
-                error=error,
-                fault_at=offset + fault,
-            )
-            offset += size
+            yield size, *_why(piece, ended=ended and not run)

@@ -1,21 +1,12 @@
-"""Modbus TCP frames in a recording, found by their header; the rest is reported with its bytes (pure).
-
-What is said does not depend on how the recording was cut, and memory is bounded whatever the bytes are.
-"""
+"""Modbus TCP frames in a recording, found by their header; the rest is reported with its bytes (pure)."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
 
-from drivers.modbus.captured import (
-    MAX_BAD_BYTES,
-    REGISTER_READS,
-    STEP_BYTES,
-    Asked,
-    Captured,
-    read_frame,
-)
+from drivers.modbus.capture_search import CaptureSearch
+from drivers.modbus.captured import REGISTER_READS, Captured, read_frame
 from drivers.modbus.frames import MAX_PDU_BYTES
 from drivers.modbus.pdu_shapes import SHAPES, lengths_of, shapes_of
 
@@ -39,47 +30,8 @@ def _why(run: bytes, *, ended: bool) -> tuple[str, int]:
     return f"{len(run)} bytes that belong to no frame", 0
 
 
-class TcpCapture:
-    """Modbus TCP frames in a recording: ``feed`` bytes, then ``end``; each yields what has become certain."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._at = 0
-        self._base = 0
-        self._bad = bytearray()
-        self._asked = Asked()
-
-    def feed(self, data: bytes) -> Iterator[Captured]:
-        """Take the next bytes of the recording; yield what they complete."""
-        for start in range(0, len(data), STEP_BYTES):
-            self._buffer += data[start : start + STEP_BYTES]
-            yield from self._search(ended=False)
-            del self._buffer[: self._at]
-            self._base += self._at
-            self._at = 0
-
-    def end(self) -> Iterator[Captured]:
-        """Say what is left when the recording ends."""
-        yield from self._search(ended=True)
-        yield from self._end_bad(ended=True)
-
-    def _search(self, *, ended: bool) -> Iterator[Captured]:
-        buffer = self._buffer
-        while self._at < len(buffer):
-            length = self._frame(ended=ended)
-            if length is None:
-                return
-            if not length:
-                self._bad.append(buffer[self._at])
-                self._at += 1
-                if len(self._bad) == MAX_BAD_BYTES:
-                    yield from self._end_bad(ended=False)
-                continue
-            yield from self._end_bad(ended=False)
-            raw = bytes(buffer[self._at : self._at + length])
-            offset = self._base + self._at
-            self._at += length
-            yield self._opened(raw, offset)
+class TcpCapture(CaptureSearch):
+    """Modbus TCP frames in a recording."""
 
     def _frame(self, *, ended: bool) -> int | None:
         """Return the length of the frame that begins here, 0 for none; None when more bytes are needed.
@@ -131,13 +83,5 @@ class TcpCapture:
             function=function,
         )
 
-    def _end_bad(self, *, ended: bool) -> Iterator[Captured]:
-        if not self._bad:
-            return
-        run = bytes(self._bad)
-        self._bad.clear()
-        offset = self._base + self._at - len(run)
-        error, fault = _why(run, ended=ended)
-        yield Captured(
-            good=False, offset=offset, bytes=run.hex(" "), error=error, fault_at=offset + fault
-        )
+    def _refused(self, run: bytes, *, ended: bool) -> Iterator[tuple[int, str, int]]:
+        yield len(run), *_why(run, ended=ended)
