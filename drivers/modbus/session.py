@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -95,8 +96,7 @@ class ModbusSession:
                     if not readings:
                         raise
                     silence = exc
-            missed = _Exchange(self._now_ms(), self._link.request, b"", quality=BAD_NO_ANSWER)
-            readings += _readings(device, block, missed)
+            readings += _readings(device, block, self._missed())
         return readings
 
     async def _take(self, device: ModbusDevice, steps: Sequence[Step]) -> None:
@@ -139,27 +139,38 @@ class ModbusSession:
         exchange = await self._exchange(device, block)
         if exchange.exception not in _BISECTED or not plan.may_bisect(block):
             return _readings(device, block, exchange)
-        readings, refused = await self._bisect(device, block)
-        plan.learn(block, refused)
-        return readings
+        return await self._bisect(device, block, plan)
 
-    async def _bisect(
-        self, device: ModbusDevice, block: Block
-    ) -> tuple[list[RawReading], frozenset[Point]]:
-        """Read a refused block in halves until the points that the device refuses stand alone."""
+    async def _bisect(self, device: ModbusDevice, block: Block, plan: Plan) -> list[RawReading]:
+        """Read a refused block in halves until the points that the device refuses stand alone.
+
+        A device that falls silent meanwhile has answered before: what was read stands, the rest has no answer.
+        """
         readings: list[RawReading] = []
-        refused: frozenset[Point] = frozenset()
-        for half in block.halves():
-            exchange = await self._exchange(device, half)
+        refused: set[Point] = set()
+        silent = False
+        pending = deque(block.halves())
+        while pending:
+            half = pending.popleft()
+            exchange = self._missed()
+            if not silent:
+                try:
+                    exchange = await self._exchange(device, half)
+                except LinkError:
+                    exchange, silent = self._missed(), True
             if exchange.exception in _BISECTED and len(half.points) > 1:
-                more, worse = await self._bisect(device, half)
-                readings += more
-                refused |= worse
+                pending.extendleft(reversed(half.halves()))
                 continue
             if exchange.exception in _BISECTED:
-                refused |= {half.points[0]}
+                refused.add(half.points[0])
             readings += _readings(device, half, exchange)
-        return readings, refused
+        if not silent:
+            plan.learn(block, frozenset(refused))
+        return readings
+
+    def _missed(self) -> _Exchange:
+        """Return what stands for a request that got no answer, or was not made because the one before got none."""
+        return _Exchange(self._now_ms(), self._link.request, b"", quality=BAD_NO_ANSWER)
 
     async def _exchange(self, device: ModbusDevice, block: Block) -> _Exchange:
         """Ask for ``block`` once; raise LinkError when no answer comes."""

@@ -376,6 +376,26 @@ async def test_a_later_block_without_answer_does_not_spoil_the_first():
     assert next(r for r in raws if r.reading.indicator == "soil_ph").reply == b""
 
 
+async def test_silence_while_a_refused_block_is_halved_keeps_what_was_read():
+    silent = True
+
+    def answer(_unit, _function, address, count, _n):
+        if address <= 4 < address + count:
+            return bytes([0x83, 2])
+        return None if silent and address > 4 else good(address, count)
+
+    server = Scripted(answer)
+    config = {"timeout_s": 0.2}
+    async with server.running() as port, session_for(device(port, **config)) as session:
+        first = by_indicator(await session.poll(device(port, **config)))
+        silent = False
+        second = by_indicator(await session.poll(device(port, **config)))
+    expected = dict(zip(INDICATORS, map(float, range(1, 8)), strict=True))
+    expected["soil_n"] = "bad:illegal_address"
+    assert second == expected  # the search that was cut short was made again
+    assert first == expected | {"soil_p": "bad:no_answer", "soil_k": "bad:no_answer"}
+
+
 async def test_hang_up_ends_the_wait_and_the_next_poll_reconnects():
     server = Scripted(lambda _u, _f, a, c, n: Scripted.HANG_UP if n == 2 else good(a, c))
     async with server.running() as port, session_for(device(port, timeout_s=60.0)) as session:
