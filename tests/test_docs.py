@@ -24,8 +24,8 @@ from alerts.config import WebhookTable
 from alerts.states import TABLE, State
 from dashboards import deploy_cli, server_config
 from drivers.modbus.config import SettingTable
-from drivers.modbus.models import PointTable
-from drivers.slip.config import DefaultsTable
+from drivers.modbus.model_tables import PointTable
+from drivers.tester.config import DefaultsTable
 from gateway import config, keys, link, spool, wire
 from gateway.broker import LoginTable
 from gateway.wire import EpochState, Lane
@@ -175,7 +175,8 @@ def test_every_command_of_ours_exists() -> None:
             for word in words
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
-                "|standards|show|check|diff|rejudge|map|test|record-key|revoke",
+                "|standards|show|check|diff|rejudge|map|test|record-key|revoke"
+                "|scan|probe|modbus|decode|simulate",
                 word,
             )
         ]
@@ -311,7 +312,12 @@ def test_driver_samples_have_the_keys_of_their_inner_tables() -> None:
     settings = [one for device in modbus for one in device.get("settings", {}).values()]
     assert set().union(*settings) | {"order"} == fields_of(SettingTable)
     points = [point for device in modbus for point in device.get("points", [])]
-    assert fields_of(PointTable) - set().union(*points) <= {"metric", "confidence", "note"}
+    assert fields_of(PointTable) - set().union(*points) <= {
+        "metric",
+        "confidence",
+        "note",
+        "optional",
+    }
     [slip] = tomllib.loads(text_of("drivers/slip/sample.toml"))["station"]["device"]
     assert set(slip["defaults"]) == fields_of(DefaultsTable)
 
