@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
 import os
 import re
@@ -180,11 +181,12 @@ def test_every_command_of_ours_exists() -> None:
                 word,
             )
         ]
-        shown = help_of(commands[:1]) + help_of(commands)
+        shown = help_of(*commands[:1]) + help_of(*commands)
         assert options <= set(re.findall(r"--[a-z-]+", shown)), arguments
 
 
-def help_of(commands: list[str]) -> str:
+@functools.cache
+def help_of(*commands: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "agrigate", *commands, "--help"],
         cwd=ROOT,

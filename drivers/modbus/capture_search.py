@@ -5,6 +5,7 @@ What is said does not depend on how the recording was cut, and memory is bounded
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from drivers.modbus.captured import MAX_BAD_BYTES, STEP_BYTES, Asked, Captured
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class CaptureSearch:
+class CaptureSearch(ABC):
     """Goes through a recording: ``feed`` bytes, then ``end``; each yields what has become certain.
 
     A framing says where a frame ends, what one says, and what is wrong with bytes that are none.
@@ -38,17 +39,17 @@ class CaptureSearch:
         yield from self._search(ended=True)
         yield from self._end_bad(ended=True)
 
+    @abstractmethod
     def _frame(self, *, ended: bool) -> int | None:
         """Return the length of the frame that begins here, 0 for none; None when more bytes are needed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _opened(self, raw: bytes, offset: int) -> Captured:
         """Return what the frame ``raw`` says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _refused(self, run: bytes, *, ended: bool) -> Iterator[tuple[int, str, int]]:
         """Yield (length, what is wrong, at which byte) of the pieces of ``run``, which belongs to no frame."""
-        raise NotImplementedError
 
     def _grow(self, piece: bytes) -> None:
         self._buffer += piece

@@ -314,6 +314,8 @@ class Running:
     def _answers(self):
         assert self.process.poll() is None, Path(self._log.name).read_text()
         with contextlib.suppress(OSError):
+            for port in (self.inbox, self.tap):  # they open with their devices, beside the page
+                socket.create_connection(("127.0.0.1", port), timeout=10).close()
             return self.ask("GET", "/api/state")[0] == 200
         return False
 
