@@ -14,7 +14,7 @@ demo: $(VENV)/.installed web
 test: $(VENV)/.installed web
 	deploy/install-test-parts.sh
 	$(BIN)/python dashboards/web/build_hook.py --test
-	$(BIN)/pytest -q -rs $(ARGS)
+	$(BIN)/pytest -q -rs -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

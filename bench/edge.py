@@ -64,12 +64,45 @@ def _run(devices: int, window_s: float, *, interval_s: float) -> dict[str, objec
                     simulator.communicate()
 
 
-def _polls(simulator: subprocess.Popen[bytes]) -> int:
+def polls(simulator: subprocess.Popen[bytes]) -> int:
+    """Return how many requests the simulator answered."""
+    return int(answer(simulator, b""))
+
+
+def answer(simulator: subprocess.Popen[bytes], question: bytes) -> bytes:
+    """Return the simulator's line about ``question``; see ``bench.modbus.run``."""
     assert simulator.stdin is not None
     assert simulator.stdout is not None
-    simulator.stdin.write(b"\n")
+    simulator.stdin.write(question + b"\n")
     simulator.stdin.flush()
-    return int(simulator.stdout.readline())
+    return simulator.stdout.readline()
+
+
+def lateness(arrivals: list[list[float]], interval_s: float) -> dict[str, float]:
+    """Return how late polls came, in ms: against a schedule without drift that begins with each device's earliest poll.
+
+    A poll's number is that of the one before it and the intervals between them, rounded.
+    """
+    late: list[float] = []
+    for times in arrivals:
+        number, phases = 0, []
+        for i, at in enumerate(times):
+            if i:
+                number += max(1, round((at - times[i - 1]) / interval_s))
+            phases.append(at - number * interval_s)
+        late += [phase - min(phases) for phase in phases]
+    late.sort()
+    if not late:
+        return {}
+
+    def at_share(share: float) -> float:
+        return round(1000 * late[min(len(late) - 1, int(share * len(late)))], 1)
+
+    return {
+        "p50_lateness_ms": at_share(0.5),
+        "p99_lateness_ms": at_share(0.99),
+        "max_lateness_ms": at_share(1.0),
+    }
 
 
 def _watch(
@@ -85,18 +118,19 @@ def _watch(
     assert simulator.stdout is not None
     ports = json.loads(simulator.stdout.readline())
     config = directory / "edge.toml"
-    config.write_text(_edge_toml(paths, ports, broker_port, interval_s), "utf-8")
+    config.write_text(edge_toml(paths, ports, broker_port, interval_s), "utf-8")
     simulated = Child("simulator", simulator, directory / "none")
     with child("edge", python("agrigate", "edge", "-c", str(config)), directory) as agent:
         until(
-            lambda: _polls(simulator) >= len(paths),
+            lambda: polls(simulator) >= len(paths),
             agent,
             "poll every device",
             within_s=60.0,
             every_s=0.1,
         )
         time.sleep(2.0)  # a thousand first connections are behind it
-        polls, started = _polls(simulator), time.monotonic()
+        answer(simulator, b"watch")
+        asked, started = polls(simulator), time.monotonic()
         cpu = (agent.cpu_s(), simulated.cpu_s(), server.cpu_s())
         quiet_s, taken, moved = 0.0, -1.0, started
         while (now := time.monotonic()) - started < window_s:
@@ -105,8 +139,9 @@ def _watch(
                 quiet_s, taken, moved = max(quiet_s, now - moved), inbox, now
             agent.check()
             time.sleep(min(SAMPLE_S, max(0.0, started + window_s - time.monotonic())))
-        served = _polls(simulator) - polls
+        served = polls(simulator) - asked
         seconds = time.monotonic() - started
+        late = lateness(json.loads(answer(simulator, b"arrivals")), interval_s)
         shares = [
             round((after - before) / seconds, 3)
             for before, after in zip(
@@ -118,6 +153,7 @@ def _watch(
             "missed_polls": max(0, round(len(paths) * window_s) - served)
             if interval_s == 1.0
             else 0,
+            **(late if interval_s == 1.0 else {}),
             "rss_mb": agent.rss_mb(),
             "cpu_share": shares[0],
             "simulator_cpu_share": shares[1],
@@ -126,7 +162,8 @@ def _watch(
         }
 
 
-def _edge_toml(paths: list[str], ports: list[int], broker_port: int, interval_s: float) -> str:
+def edge_toml(paths: list[str], ports: list[int], broker_port: int, interval_s: float) -> str:
+    """Return a configuration with a device of ``REGISTERS`` points for each path and port."""
     codes = [i.code for i in indicators.catalogue().values() if i.unit == "mg/L"][:REGISTERS]
     points = ", ".join(
         f'{{ indicator = "{code}", address = {n}, type = "u16", unit = "mg/L" }}'

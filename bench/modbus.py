@@ -20,6 +20,8 @@ class Registers:
     value: dict[tuple[int, int], int] = field(default_factory=dict)
     served: dict[tuple[int, int], float] = field(default_factory=dict)
     polls: int = 0
+    arrivals: dict[int, list[float]] | None = None
+    """By port: when (monotonic s) register 0 was asked for; None keeps nothing."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until it ends."""
@@ -30,6 +32,9 @@ class Registers:
                 pdu = await reader.readexactly(length - 1)
                 address, count = struct.unpack_from(">HH", pdu, 1)
                 self.polls += 1
+                if self.arrivals is not None and address == 0:
+                    port = writer.get_extra_info("sockname")[1]
+                    self.arrivals.setdefault(port, []).append(time.monotonic())
                 words = [self._read(unit, address + i) for i in range(count)]
                 data = struct.pack(f">{count}H", *words)
                 reply = bytes((pdu[0], len(data))) + data
@@ -48,15 +53,25 @@ class Registers:
 
 
 async def run(ports: int) -> None:
-    """Serve on ``ports`` free ports; print them as JSON, then the number of polls for each line read."""
+    """Serve on ``ports`` free ports; print them as JSON, then an answer for each line read.
+
+    A blank line: the number of polls. ``watch``: 0, and polls are timed from now on. ``arrivals``: their times by port.
+    """
     registers = Registers()
     servers = [await asyncio.start_server(registers.serve, "127.0.0.1", 0) for _ in range(ports)]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    while await lines.readline():
-        print(registers.polls, flush=True)
+    while line := await lines.readline():
+        match line.strip():
+            case b"watch":
+                registers.arrivals = {}
+                print(0, flush=True)
+            case b"arrivals":
+                print(json.dumps(list((registers.arrivals or {}).values())), flush=True)
+            case _:
+                print(registers.polls, flush=True)
 
 
 if __name__ == "__main__":

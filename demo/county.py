@@ -253,7 +253,10 @@ def _agent(
 def _settings(table: str, item: Instrument) -> list[str]:
     lines: list[str] = []
     for metric, scale, unit in item.settings:
-        lines += _table(f"{table}.settings.{metric}", {"scale": scale, "unit": unit})
+        said: dict[str, str | float] = (
+            {"unit": unit} if scale is None else {"scale": scale, "unit": unit}
+        )
+        lines += _table(f"{table}.settings.{metric}", said)
     for metric, order in item.orders:
         lines += _table(f"{table}.settings.{metric}", {"order": order})
     return lines

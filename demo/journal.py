@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 REPLIES = "replies.jsonl"
 SLIPS = "slips.jsonl"
 STAGED = "staged.jsonl"
+MISBEHAVED = "misbehaved.jsonl"
+TESTED = "tested.jsonl"
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
@@ -34,6 +36,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
     count: int
     registers: str
     values: dict[str, str]
+    on_demand: dict[str, str] = {}
+    """What only a reader that names the indicator publishes."""
 
 
 class Slip(msgspec.Struct, frozen=True, kw_only=True, tag="slip"):
@@ -69,7 +73,46 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True, tag="staged"):
     severity: str = ""
 
 
-Row = TypeVar("Row", Reply, Slip, Staged)
+class Misbehaved(msgspec.Struct, frozen=True, kw_only=True, tag="misbehaved"):
+    """One answer that went wrong on command: ``kind`` of misbehaviour, ``request`` and ``sent`` in hex."""
+
+    ms: int
+    station: str
+    device: str
+    kind: str
+    request: str
+    sent: str
+
+
+class Tested(msgspec.Struct, frozen=True, kw_only=True, tag="tested"):
+    """One result that a rapid tester begins to send; ``value`` is the exact decimal text, blank if there is none.
+
+    A slip that finds no reader is printed again and stands here twice.
+
+    ``sent`` is the hex of its own frame or lines, ``fault`` what was wrong with them on command, ``times`` how often
+    they were in the answer. ``tested_at`` is local time without a zone, as the instrument has it.
+    """
+
+    __test__ = False  # not a pytest class
+
+    ms: int
+    station: str
+    device: str
+    profile: str
+    sample_no: str
+    channel: str
+    product_name: str
+    item: str
+    value: str
+    unit: str
+    verdict: str
+    tested_at: str
+    sent: str
+    fault: str = ""
+    times: int = 1
+
+
+Row = TypeVar("Row", Reply, Slip, Staged, Misbehaved, Tested)
 
 
 class JournalWriter:
@@ -80,7 +123,7 @@ class JournalWriter:
         self._file: BinaryIO = path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
 
-    def write(self, row: Reply | Slip | Staged) -> None:
+    def write(self, row: Reply | Slip | Staged | Misbehaved | Tested) -> None:
         """Append ``row`` as one line."""
         self._file.write(self._encoder.encode(row) + b"\n")
 

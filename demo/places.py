@@ -70,8 +70,8 @@ class Instrument:
     unit_id: int
     poll_interval_s: float
     centre: tuple[tuple[str, float], ...] = ()
-    settings: tuple[tuple[str, float, str], ...] = ()
-    """(metric, scale, unit) where the model's map leaves them open."""
+    settings: tuple[tuple[str, float | None, str], ...] = ()
+    """(metric, scale, unit) where the model's map leaves them open; None: the map has the scale."""
     orders: tuple[tuple[str, str], ...] = ()
     """(metric, word order) where the model's map leaves it open."""
 
@@ -92,13 +92,13 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("hl-002", "pool/level", "蓄水池液位变送器", "keller_30x", "D-LV-0204", "greens-1", 4, 2.0),
     Instrument("hl-004", "plot1/soil1", "东地块土壤七合一", "renke_soil_7in1", "D-SL-0401", "maize-1", 1, 2.0, (("soil_ph", 8.2),)),
     Instrument("hl-004", "plot2/soil1", "西地块土壤七合一", "renke_soil_7in1", "D-SL-0402", "maize-2", 2, 2.0, (("soil_ph", 8.1),)),
-    Instrument("hl-004", "canal/level", "支渠液位变送器", "qdy30a", "D-LV-0403", "maize-1", 3, 2.0, (), (("water_level", 0.001, "m"),)),
+    Instrument("hl-004", "canal/level", "支渠液位变送器", "qdy30a", "D-LV-0403", "maize-1", 3, 2.0, (), (("water_level", None, "mm"),)),
     Instrument("hl-004", "weather/ws1", "农田气象站", "ecowitt_wn90lp", "D-WS-0404", "maize-1", 144, 5.0),
     Instrument("hl-005", "plot1/soil1", "葡萄一区土壤七合一", "renke_soil_7in1", "D-SL-0501", "vine-1", 1, 2.0, (("soil_moisture", 17.0), ("soil_ph", 8.0))),
     Instrument("hl-005", "pool/do", "灌溉水池溶解氧仪", "supmea_do7013", "D-DO-0502", "vine-1", 2, 2.0),
     Instrument("hl-005", "pool/ph", "灌溉水池pH计", "boqu_phg2091", "D-PH-0503", "vine-1", 3, 2.0, (("water_ph", 7.9),)),
     Instrument("hl-005", "pond/do", "鱼塘溶解氧仪", "supmea_do7013", "D-DO-0505", "pond-1", 5, 2.0, (("water_do", 7.0), ("water_do_saturation", 60.0))),
-    Instrument("hl-005", "pond/nh", "鱼塘氨氮仪", "boqu_bh485_nh", "D-NH-0506", "pond-1", 10, 2.0, (("water_ph", 7.6), ("water_ammonia_n", 0.3), ("water_potassium", 4.2)), (), _ABCD),
+    Instrument("hl-005", "pond/nh", "鱼塘氨氮仪", "boqu_bh485_nh", "D-NH-0506", "pond-1", 10, 2.0, (("water_ph", 7.6), ("water_ammonia_n", 0.3), ("water_k", 4.2)), (), _ABCD),
     Instrument("hl-005", "canal/ss", "引水渠悬浮物仪", "supmea_turbidity_mlss", "D-SS-0504", "vine-1", 4, 2.0, (("water_suspended_solids", 33.0),)),
 )  # fmt: skip
 

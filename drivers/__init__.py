@@ -1,5 +1,6 @@
 """Drivers: bytes of real instruments to typed records, one directory per protocol.
 
 Read ``records.py`` first: it holds the words that every other package uses. Offered to packages on the right:
-``records``, ``indicators``, ``units``, ``errors``, ``session``, ``device_table``, ``registry``.
+``records``, ``indicators``, ``units``, ``errors``, ``session``, ``device_table``, ``registry``; for the local page
+``tester.words``, ``tester.text``, ``tester.transports.http1``.
 """

@@ -32,7 +32,11 @@ class DeviceError(DriverError):
 
 
 class LinkError(DriverError):
-    """No answer in time, or the link is closed."""
+    """No answer in time, or the link is closed; ``heard`` has the bytes that came and were no answer."""
+
+    def __init__(self, message: str = "", *, heard: bytes = b"") -> None:
+        super().__init__(message)
+        self.heard = heard
 
 
 class ConfigError(DriverError):

@@ -10,7 +10,7 @@ from drivers.session import Driver
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from drivers.session import DeviceConfig, ListeningSession, PolledSession
+    from drivers.session import DeviceConfig, ListeningSession, PolledSession, RawReading
 
 
 def _parser(name: str) -> Callable[[Mapping[str, object], str], DeviceConfig]:
@@ -28,7 +28,12 @@ def _polled(name: str) -> Driver:
         opener = import_module(f"drivers.{name}.session").open_session
         return opener(device, now_ms)
 
-    return Driver(name=name, parse=_parser(name), polled=polled)
+    def value_bytes(device: DeviceConfig, raw: RawReading) -> bytes:
+        finder: Callable[[DeviceConfig, RawReading], bytes]
+        finder = import_module(f"drivers.{name}.evidence").value_bytes
+        return finder(device, raw)
+
+    return Driver(name=name, parse=_parser(name), polled=polled, value_bytes=value_bytes)
 
 
 def _listening(name: str) -> Driver:
@@ -41,5 +46,5 @@ def _listening(name: str) -> Driver:
 
 
 DRIVERS: dict[str, Driver] = {
-    driver.name: driver for driver in (_polled("modbus"), _listening("slip"))
+    driver.name: driver for driver in (_polled("modbus"), _listening("slip"), _listening("tester"))
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from drivers.records import Reading, TestRecord
 
@@ -18,6 +19,15 @@ class RawReading:
     reading: Reading
     request: bytes
     reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Bytes of an instrument that are no record, and why; ``origin`` is the file or the peer they came from."""
+
+    raw: bytes
+    reason: str
+    origin: str = ""
 
 
 class DeviceConfig(Protocol):
@@ -57,8 +67,11 @@ class PolledSession(Protocol):
 class ListeningSession(Protocol):
     """A link on which the instrument speaks by itself."""
 
-    def records(self) -> AsyncIterator[TestRecord]:
-        """Yield each record as it arrives; raises LinkError when the link is gone (the caller opens a new session)."""
+    def records(self) -> AsyncIterator[TestRecord | Refused]:
+        """Yield each record as it arrives, and what is none; raises LinkError when the link is gone.
+
+        The caller keeps what is yielded before it asks for the next, and opens a new session after LinkError.
+        """
         ...
 
     async def acknowledge(self, record: TestRecord) -> None:
@@ -67,6 +80,15 @@ class ListeningSession(Protocol):
 
     async def close(self) -> None:
         """Release the link; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A listening session with something to remember over restarts."""
+
+    def keep_in(self, directory: Path) -> None:
+        """Told once, before ``records`` is asked: a directory of the station, which exists."""
         ...
 
 
@@ -80,3 +102,5 @@ class Driver:
     polled: Callable[[DeviceConfig, Callable[[], int]], PolledSession] | None = None
     """``polled(device, now_ms)``: a session on the device's bus; ``now_ms`` gives UTC milliseconds."""
     listening: Callable[[DeviceConfig, Callable[[], int]], ListeningSession] | None = None
+    value_bytes: Callable[[DeviceConfig, RawReading], bytes] | None = None
+    """``value_bytes(device, raw)``: the bytes of a reply that the value was made from; b"" for none."""

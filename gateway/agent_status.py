@@ -80,6 +80,8 @@ class StationStatus(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
     lanes: dict[str, LaneBalance] = {}
     polls: dict[str, PollCounts] = {}
+    refused: dict[str, int] = {}
+    """By device: what it sent and nobody could read, since the start; the bytes are in ``<station>/refused/``."""
     server_says: str | None = None
     """``delivering``, ``key_pending`` or ``server_holds``; None before the server said anything."""
     certificates: dict[str, int] = {}
@@ -265,7 +267,7 @@ def render(status: AgentStatus, old_ms: int, *, alive: bool, lang: Lang = "en") 
     all_well = alive and status.running and fresh
     lines = []
     for station in status.stations:
-        well = _station_well(station, status.at_ms + old_ms)
+        well = station_well(station, status.at_ms + old_ms)
         all_well = all_well and well
         lines.append(f"{_mark(well)} {station.code}  {say.station(station)}")
         lines.extend(
@@ -289,7 +291,8 @@ def _mark(well: bool) -> str:  # noqa: FBT001 - one flag is all there is
     return TICK if well else CROSS
 
 
-def _station_well(station: StationStatus, now_ms: int) -> bool:
+def station_well(station: StationStatus, now_ms: int) -> bool:
+    """Whether a station gets the green tick at ``now_ms``."""
     oldest = station.oldest_unreceipted_ms
     fresh = oldest is None or now_ms - oldest <= QUEUE_FRESH_S * 1000
     answering = all(device.ok for device in station.devices)

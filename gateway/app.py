@@ -20,6 +20,7 @@ from gateway.bus import DeviceBook, Member, group_by_bus, listen_bus, poll_bus
 from gateway.clock import clock_trust
 from gateway.errors import DataDirBusyError
 from gateway.packer import Packer
+from gateway.quarantine import Quarantine
 from gateway.schedule import Clock
 from gateway.station import StationAgent
 from gateway.supervise import Crashes, supervise
@@ -54,9 +55,14 @@ class _Station:
     uplink: Uplink
     devices: tuple[config.Device, ...]
     alarms: _Alarms
+    directory: Path
+    quarantine: Quarantine
 
     def members(self) -> list[Member]:
-        return [Member(d.driver, d.config, self.packer, self.book) for d in self.devices]
+        return [
+            Member(d.driver, d.config, self.packer, self.book, self.quarantine, self.directory)
+            for d in self.devices
+        ]
 
     async def status(self) -> StationStatus:
         state = await self.agent.state()
@@ -83,6 +89,7 @@ class _Station:
                 path: PollCounts(answered=p.answered, failed=p.failed, missed=p.missed)
                 for path, p in self.book.polls.items()
             },
+            refused=dict(self.book.refused),
         )
 
 
@@ -142,13 +149,15 @@ async def run(
 ) -> None:
     """Run the agent until ``stop`` is set, then end in less than 10 s.
 
-    Raises DataDirBusyError, MetricsPortError and spool.SpoolError at the start; what goes wrong later is restarted.
+    Raises DataDirBusyError, MetricsPortError, LocalPortError and spool.SpoolError at the start; what goes wrong later
+    is restarted.
     """
     agent = _Agent(edge, clock or Clock(), rng or random.Random())  # noqa: S311 - jitter, no secret
     with only_agent(edge.data_dir):
         async with AsyncExitStack() as opened:
             await agent.open(opened)
             await agent.serve_metrics(opened)
+            await agent.serve_page(opened)
             await agent.run(stop)
 
 
@@ -165,16 +174,18 @@ class _Agent:
         self._crashes = Crashes()
         self._stations: list[_Station] = []
         self._running = True
+        self._page = AsyncExitStack()
 
     async def open(self, opened: AsyncExitStack) -> None:
         """Open every station's spool; ``opened`` closes them."""
         for configured in self._edge.stations:
+            directory = self._edge.data_dir / configured.code
             book = DeviceBook(
                 configured.code, [d.config.path for d in configured.devices], self._changed.set
             )
             agent = await StationAgent.open(
                 configured.code,
-                self._edge.data_dir / configured.code,
+                directory,
                 cap_bytes=self._edge.spool_cap_bytes,
                 version=self._version,
                 seen=book.seen,
@@ -196,7 +207,16 @@ class _Agent:
             )
             agent.more_alarms = functools.partial(_alarms_of, uplink)
             self._stations.append(
-                _Station(agent, book, packer, uplink, configured.devices, _Alarms(configured.code))
+                _Station(
+                    agent,
+                    book,
+                    packer,
+                    uplink,
+                    configured.devices,
+                    _Alarms(configured.code),
+                    directory,
+                    Quarantine(directory / "refused"),
+                )
             )
 
     def _clock_stepped(self) -> None:
@@ -209,6 +229,27 @@ class _Agent:
 
             await opened.enter_async_context(
                 edge_metrics.served(self._edge.metrics_port, self._status)
+            )
+
+    async def serve_page(self, opened: AsyncExitStack) -> None:
+        """Open the local page when one is configured; it closes before the packers stop."""
+        opened.push_async_exit(self._page)
+        if self._edge.local_port:
+            # Loaded here: memory that most agents never need.
+            from gateway.local_page.sample_numbers import SampleNumbers  # noqa: PLC0415
+            from gateway.local_page.server import PageStation, served  # noqa: PLC0415
+
+            stations = [
+                PageStation(
+                    s.agent,
+                    s.packer.tests,
+                    s.quarantine,
+                    SampleNumbers(s.agent.code, s.directory),
+                )
+                for s in self._stations
+            ]
+            await self._page.enter_async_context(
+                served(self._edge.local_port, stations, self._status, self._clock)
             )
 
     def _trust(self, agent: StationAgent) -> ClockTrust:
@@ -240,6 +281,7 @@ class _Agent:
             )
             await stop.wait()
             log.info("agent_stopping")
+            await self._page.aclose()
             await _end(buses, 0.0)
             for station in self._stations:
                 station.packer.stop()

@@ -7,22 +7,25 @@ once when it goes and once when it is back.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from drivers.errors import DeviceError, FrameError, LinkError
+from drivers.session import KeepsState, Refused
 from gateway.schedule import BACK_OFF_MAX_S, BackOff, BusSchedule
 from gateway.wire import DeviceSeen
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from drivers.session import DeviceConfig, Driver, ListeningSession, PolledSession
     from gateway.packer import Packer
+    from gateway.quarantine import Quarantine
     from gateway.schedule import Clock, Slot
 
 POLL_AT_MOST_S = 120.0  # drivers have their own timeouts; this ends a poll that lost its way
@@ -54,6 +57,8 @@ class DeviceBook:
         self._failing: set[str] = set()
         self.polls: dict[str, Polls] = {}
         """By path, for the devices that are polled."""
+        self.refused: Counter[str] = Counter()
+        """By path: what an instrument sent and nobody could read, since the start."""
 
     def seen(self) -> list[DeviceSeen]:
         """Return every device in the order of the configuration."""
@@ -87,6 +92,9 @@ class Member:
     device: DeviceConfig
     packer: Packer
     book: DeviceBook
+    quarantine: Quarantine | None = None
+    state_dir: Path | None = None
+    """What a listening session remembers over restarts; None keeps nothing, as a test may like."""
 
 
 def group_by_bus(members: Iterable[Member]) -> dict[str, list[Member]]:
@@ -110,7 +118,7 @@ async def poll_bus(members: Sequence[Member], *, clock: Clock, rng: random.Rando
         member.book.polls.setdefault(member.device.path, Polls())
     try:
         while True:
-            slot = schedule.next()
+            slot = schedule.next(clock.monotonic())
             wait_s = slot.due - clock.monotonic()
             if wait_s > 0:
                 await clock.sleep(wait_s)
@@ -125,12 +133,14 @@ async def _poll(
 ) -> None:
     member = slot.device
     polls = member.book.polls[member.device.path]
+    began = clock.monotonic()
     try:
         async with asyncio.timeout(POLL_AT_MOST_S):
             raws = await session.poll(member.device)
     except (LinkError, FrameError, DeviceError, TimeoutError) as exc:
         polls.failed += 1
-        schedule.failed(slot, clock.monotonic())
+        now = clock.monotonic()
+        schedule.failed(slot, now, silent_s=now - began)
         member.book.failed(member.device.path, str(exc) or type(exc).__name__)
         return
     member.book.answered(member.device.path, clock.wall_ms())
@@ -156,6 +166,8 @@ async def listen_bus(member: Member, *, clock: Clock, rng: random.Random) -> Non
 
     while True:
         session = open_session(member.device, clock.wall_ms)
+        if member.state_dir is not None and isinstance(session, KeepsState):
+            session.keep_in(member.state_dir)
         held_timer = loop.call_later(OPEN_AFTER_S, held)
         try:
             await _take_records(session, member, clock)
@@ -172,8 +184,18 @@ async def listen_bus(member: Member, *, clock: Clock, rng: random.Random) -> Non
 async def _take_records(session: ListeningSession, member: Member, clock: Clock) -> None:
     async for record in session.records():
         member.book.answered(member.device.path, clock.wall_ms())
-        if await member.packer.tests.put_durable(record):
+        if isinstance(record, Refused):
+            await _keep_refused(record, member, clock)
+        elif await member.packer.tests.put_durable(record):
             await session.acknowledge(record)
+
+
+async def _keep_refused(refused: Refused, member: Member, clock: Clock) -> None:
+    path = member.device.path
+    member.book.refused[path] += 1
+    log.warning("device_bytes_refused", device=path, reason=refused.reason, origin=refused.origin)
+    if member.quarantine is not None:
+        await asyncio.to_thread(member.quarantine.keep, path, refused, clock.wall_ms())
 
 
 async def _close(session: PolledSession | ListeningSession) -> None:

@@ -31,14 +31,18 @@ STATION_KEYS = ("code", "enrolment", "device")
 # Settings that all devices of one line must share: it speaks at one speed, in one framing at a time.
 LINE_SETTINGS = ("framing", "baud", "format")
 
+# What names a file, a folder or a port in a device's table and in its ``transport``.
+PATH_KEYS = ("serial", "folder", "key_file")
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
-    """``[agent]``: where the agent keeps what it must not lose, and where its metrics are read."""
+    """``[agent]``: where the agent keeps what it must not lose, where its metrics are read and its own page is."""
 
     data_dir: Annotated[str, Meta(min_length=1)]
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    local_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
 
 class SpoolSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,7 @@ class EdgeConfig:
     stations: tuple[Station, ...]
     warnings: tuple[str, ...] = ()
     metrics_port: int = 0
+    local_port: int = 0
 
 
 def load(path: Path) -> EdgeConfig:
@@ -138,6 +143,7 @@ class _Reader:
             stations=stations,
             warnings=tuple(self.warnings),
             metrics_port=agent.metrics_port,
+            local_port=agent.local_port,
         )
 
     def table(self, root: Mapping[str, object], name: str, kind: type[S]) -> S | None:
@@ -258,12 +264,23 @@ class _Reader:
             self._fault(
                 where, "station", "the device stands under its station already; leave it out"
             )
-        rest = {key: value for key, value in table.items() if key != "driver"}
+        rest = self._placed({key: value for key, value in table.items() if key != "driver"})
+        transport = rest.get("transport")
+        if isinstance(transport, dict):
+            rest["transport"] = self._placed(transport)
         try:
             return Device(driver, driver.parse({**rest, "station": code}, self._where(where)))
         except ConfigError as exc:
             self.faults.extend(exc.faults)
             return None
+
+    def _placed(self, table: Mapping[str, object]) -> dict[str, object]:
+        return {
+            key: str(self.beside(value))
+            if key in PATH_KEYS and isinstance(value, str) and value
+            else value
+            for key, value in table.items()
+        }
 
     def _check_buses(self, stations: list[Station]) -> None:
         """Devices on one bus must agree on driver and line settings, over all stations."""
@@ -274,6 +291,26 @@ class _Reader:
                 other_where, other = first.setdefault(device.config.bus, (where, device))
                 if other is not device:
                     self._check_pair(where, device, other_where, other)
+        self._check_unit_ids(stations)
+
+    def _check_unit_ids(self, stations: list[Station]) -> None:
+        """A unit id that only the map says must be one device's: else two would be read as one."""
+        on_bus: dict[tuple[str, int], list[tuple[str, Device]]] = {}
+        for station in stations:
+            for device in station.devices:
+                unit_id = getattr(device.config, "unit_id", None)
+                if unit_id is not None:
+                    where = f"station {station.code}, device {device.config.path}"
+                    on_bus.setdefault((device.config.bus, unit_id), []).append((where, device))
+        for (bus, unit_id), members in on_bus.items():
+            for where, device in members:
+                if len(members) > 1 and getattr(device.config, "unit_id_of_map", False):
+                    others = ", ".join(f"[{other}]" for other, _ in members if other != where)
+                    self._fault(
+                        where,
+                        "unit_id",
+                        f"is missing; the map says {unit_id}, which on {bus} {others} has too",
+                    )
 
     def _check_pair(self, where: str, device: Device, other_where: str, other: Device) -> None:
         bus = device.config.bus

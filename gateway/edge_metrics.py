@@ -239,7 +239,14 @@ def _devices(stations: list[StationStatus]) -> Iterator[Metric]:
     polls = CounterMetricFamily(
         "agrigate_edge_polls", "Polls by what became of them", labels=[*labels, "outcome"]
     )
+    refused = CounterMetricFamily(
+        "agrigate_edge_refused",
+        "What an instrument sent and nobody could read; the bytes are kept",
+        labels=labels,
+    )
     for station in stations:
+        for path, count in station.refused.items():
+            refused.add_metric([station.code, path], count)
         for device in station.devices:
             place = [station.code, device.path]
             up.add_metric(place, float(device.ok))
@@ -250,4 +257,4 @@ def _devices(stations: list[StationStatus]) -> Iterator[Metric]:
             polls.add_metric([*place, "answered"], counts.answered)
             polls.add_metric([*place, "failed"], counts.failed)
             polls.add_metric([*place, "missed"], counts.missed)
-    yield from (up, seen, polls)
+    yield from (up, seen, polls, refused)

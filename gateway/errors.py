@@ -2,7 +2,9 @@
 
 AgentError
 ├── DataDirBusyError    another agent works in this data directory
-└── NoStatusError       there is no status to show
+├── NoStatusError       there is no status to show
+├── MetricsPortError    the port of the metrics is taken
+└── LocalPortError      the port of the local page is taken
 
 Beside them stand ``wire.WireError`` (bytes that are no message of ours) and ``spool.SpoolError`` (the spool's file).
 """
@@ -24,3 +26,7 @@ class NoStatusError(AgentError):
 
 class MetricsPortError(AgentError):
     """The metrics port cannot be opened."""
+
+
+class LocalPortError(AgentError):
+    """The port of the local page cannot be opened."""

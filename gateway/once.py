@@ -50,13 +50,16 @@ async def _read_device(device: config.Device, clock: Clock, show: Callable[[str]
         return False
     finally:
         await session.close()
-    for line in lines(raws):
+    finder = device.driver.value_bytes
+    for line in lines(raws, lambda raw: finder(device.config, raw) if finder else b""):
         show(f"    {line}")
     return all(raw.reading.quality is None for raw in raws)
 
 
-def lines(raws: Sequence[RawReading]) -> Iterator[str]:
-    """Lines for one device: each request and reply in hex, below them the points read from it."""
+def lines(
+    raws: Sequence[RawReading], value_bytes: Callable[[RawReading], bytes] = lambda _: b""
+) -> Iterator[str]:
+    """Lines for one device: each request and reply in hex, below them the points, each with its own bytes."""
     for (request, reply), group in groupby(raws, key=lambda raw: (raw.request, raw.reply)):
         yield f"request {request.hex(' ') or '(none)'}"
         yield f"reply   {reply.hex(' ') or '(none)'}"
@@ -65,4 +68,6 @@ def lines(raws: Sequence[RawReading]) -> Iterator[str]:
             known = catalogue().get(reading.indicator)
             unit = known.unit if known is not None else "?"
             value = "-" if reading.value is None else repr(reading.value)
-            yield f"  {reading.indicator:<28} {value:>14} {unit:<10} {reading.quality or 'good'}"
+            own = value_bytes(raw).hex(" ")
+            shown = f"  {reading.indicator:<28} {value:>14} {unit:<10} {reading.quality or 'good'}"
+            yield f"{shown:<70} {own}".rstrip()

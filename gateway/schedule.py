@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Sequence
 
-FIRST_POLL_WITHIN_S = 1.0  # devices start spread over this, so that a thousand do not begin at once
+FIRST_POLL_WITHIN_S = 1.0  # buses start spread over this, so that a thousand do not begin at once
 BACK_OFF_MAX_S = 60.0
 JITTER = 0.25
 
@@ -90,9 +90,12 @@ class Slot(Generic[T]):
     """One device's place in the schedule."""
 
     device: T
+    interval_s: float
     ticks: Ticks
     back_off: BackOff
     retry_at: float | None = field(default=None)
+    silent_s: float = 0.0
+    """How long its last failed poll held the bus."""
 
     @property
     def due(self) -> float:
@@ -100,10 +103,16 @@ class Slot(Generic[T]):
         return self.ticks.due if self.retry_at is None else self.retry_at
 
 
+def _due(slot: Slot[T]) -> float:
+    return slot.due
+
+
 class BusSchedule(Generic[T]):
     """The devices of one bus in turn, the one that has waited longest first.
 
-    A device that fails is left alone for its back-off and does not hold up the others; one poll ends the back-off.
+    A device that fails is left alone for its back-off; one poll ends it. The probe of such a device is put off, by one
+    of its intervals at most, until it fits between the polls of the others. To leave room for it, the devices of a bus
+    are due together and polled one after the other.
     """
 
     def __init__(
@@ -115,18 +124,27 @@ class BusSchedule(Generic[T]):
         back_off_max_s: float = BACK_OFF_MAX_S,
     ) -> None:
         """Each device comes with its poll interval in seconds."""
+        start = now + rng.uniform(0, min(FIRST_POLL_WITHIN_S, *(each for _, each in devices)))
         self.slots = [
             Slot(
                 device,
-                Ticks(interval_s, now + rng.uniform(0, min(interval_s, FIRST_POLL_WITHIN_S))),
+                interval_s,
+                Ticks(interval_s, start),
                 BackOff(2 * interval_s, max(back_off_max_s, interval_s), rng),
             )
             for device, interval_s in devices
         ]
 
-    def next(self) -> Slot[T]:
-        """Return the slot that is due first; its ``due`` may lie in the past."""
-        return min(self.slots, key=lambda slot: slot.due)
+    def next(self, now: float) -> Slot[T]:
+        """Return the slot to be polled next; its ``due`` may lie in the past."""
+        first = min(self.slots, key=_due)
+        if first.retry_at is None:
+            return first
+        answering = [slot for slot in self.slots if slot.retry_at is None]
+        following = min(answering, key=_due, default=first)
+        disturbs = following.due < max(now, first.due) + first.silent_s
+        may_wait = max(now, following.due) < first.due + first.interval_s
+        return following if disturbs and may_wait else first
 
     def answered(self, slot: Slot[T], now: float) -> None:
         """The device of ``slot`` was polled and answered."""
@@ -137,8 +155,9 @@ class BusSchedule(Generic[T]):
             slot.retry_at = None
         slot.back_off.reset()
 
-    def failed(self, slot: Slot[T], now: float) -> None:
-        """The device of ``slot`` did not answer."""
+    def failed(self, slot: Slot[T], now: float, *, silent_s: float = 0.0) -> None:
+        """The device of ``slot`` did not answer, and held the bus for ``silent_s``."""
+        slot.silent_s = silent_s
         slot.retry_at = now + slot.back_off.next_delay()
 
     @property

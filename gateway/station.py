@@ -16,20 +16,23 @@ from gateway.agent_status import LaneBalance
 from gateway.link import Facts, Link
 from gateway.reserve import free_bytes
 from gateway.spool import Spool, SpoolBlockedError, SpoolGoneError
+from gateway.wire import Lane, decode_body
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from drivers.records import TestRecord
     from gateway.link import Send
     from gateway.packer import PackItem, Tally
     from gateway.schedule import Clock
-    from gateway.wire import DeviceSeen, Lane, Receipt
+    from gateway.wire import DeviceSeen, Receipt
 
 log = structlog.get_logger()
 
 ASK_AGAIN_S = 1.0
+PACKS_AT_ONCE = 32
 
 T = TypeVar("T")
 
@@ -45,6 +48,14 @@ class StationState:
     alarms: tuple[str, ...]
     receipts: int = 0
     server_says: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecentTest:
+    """A test in the spool, and whether the server has it."""
+
+    record: TestRecord
+    receipted: bool
 
 
 class StationAgent:
@@ -230,6 +241,26 @@ class StationAgent:
             return lanes
 
         return await self._run(ask)
+
+    async def recent_tests(self, most: int) -> list[RecentTest]:
+        """Return the last tests that the spool holds, newest first."""
+        return await self._run(self._recent_tests, most)
+
+    def _recent_tests(self, most: int) -> list[RecentTest]:
+        found: list[RecentTest] = []
+        epochs = [epoch for epoch in self._spool.epochs.values() if epoch.lane is Lane.TESTS]
+        for epoch in sorted(epochs, key=lambda e: e.ord, reverse=True):
+            end = epoch.last
+            while end >= 1 and len(found) < most:
+                first = max(1, end - PACKS_AT_ONCE + 1)
+                packs = self._spool.packs_from(epoch.epoch, first, PACKS_AT_ONCE)
+                for pack in reversed([pack for pack in packs if pack.seq <= end]):
+                    tests = decode_body(pack.body).tests or []
+                    found += [RecentTest(t, pack.seq <= epoch.acked) for t in reversed(tests)]
+                if not packs or first == 1:
+                    break
+                end = first - 1
+        return found[:most]
 
     def _end(self, exc: SpoolGoneError) -> None:
         if self.gone is None:

@@ -220,6 +220,9 @@ tests = Table(
     Column("flags", JSON, nullable=False),  # edge flags and ours
     Column("incomplete", Boolean, nullable=False),
     Column("record", JSON, nullable=False),  # the edge fields as received
+    Column("parent_record_id", String(64), index=True),
+    # The record that completed or corrected this one: it counts, this one is evidence.
+    Column("superseded_by", String(64), index=True),
     Index(None, "tested_ms"),
     Index(None, "station", "dedup_key", unique=True),
     Index(None, "sample_no", "parameter"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CHANNEL = "agrigate_events"  # of the trigger in migration 0006
+CHANNEL = "agrigate_events"  # of the trigger in migration 0007
 POLL_S = 1.0
 LOOK_S = 0.5  # how long a stop may have to wait
 ALIVE_S = 10.0  # without a word for so long, ask whether the server is still there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
 import os
 import re
@@ -24,8 +25,8 @@ from alerts.config import WebhookTable
 from alerts.states import TABLE, State
 from dashboards import deploy_cli, server_config
 from drivers.modbus.config import SettingTable
-from drivers.modbus.models import PointTable
-from drivers.slip.config import DefaultsTable
+from drivers.modbus.model_tables import PointTable
+from drivers.tester.config import DefaultsTable
 from gateway import config, keys, link, spool, wire
 from gateway.broker import LoginTable
 from gateway.wire import EpochState, Lane
@@ -175,15 +176,17 @@ def test_every_command_of_ours_exists() -> None:
             for word in words
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
-                "|standards|show|check|diff|rejudge|map|test|record-key|revoke",
+                "|standards|show|check|diff|rejudge|map|test|record-key|revoke"
+                "|scan|probe|modbus|decode|simulate",
                 word,
             )
         ]
-        shown = help_of(commands[:1]) + help_of(commands)
+        shown = help_of(*commands[:1]) + help_of(*commands)
         assert options <= set(re.findall(r"--[a-z-]+", shown)), arguments
 
 
-def help_of(commands: list[str]) -> str:
+@functools.cache
+def help_of(*commands: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "agrigate", *commands, "--help"],
         cwd=ROOT,
@@ -312,7 +315,12 @@ def test_driver_samples_have_the_keys_of_their_inner_tables() -> None:
     settings = [one for device in modbus for one in device.get("settings", {}).values()]
     assert set().union(*settings) | {"order"} == fields_of(SettingTable)
     points = [point for device in modbus for point in device.get("points", [])]
-    assert fields_of(PointTable) - set().union(*points) <= {"metric", "confidence", "note"}
+    assert fields_of(PointTable) - set().union(*points) <= {
+        "metric",
+        "confidence",
+        "note",
+        "optional",
+    }
     [slip] = tomllib.loads(text_of("drivers/slip/sample.toml"))["station"]["device"]
     assert set(slip["defaults"]) == fields_of(DefaultsTable)
 

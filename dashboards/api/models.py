@@ -331,6 +331,12 @@ class TestRow(Shape):
     incomplete: bool = Field(description="Fields that the law asks for are missing")
     source: str = Field(description="device, app, typed or imported")
     attempt: int = Field(description="0 first, 1… repeat")
+    parent_record_id: str | None = Field(
+        description="The record that this one completes, corrects or repeats"
+    )
+    superseded_by: str | None = Field(
+        description="The record that completed or corrected this one and counts in its place"
+    )
     subject: str
     alert_id: str | None
     qualifier: str = Field(description="eq, lt, gt, not_detected, or empty")
@@ -360,7 +366,9 @@ class SampleDetail(Shape):
     sample_no: str = Field(description="Empty: the test names none and is a sample of its own")
     verdict: VerdictName = Field(description="The gravest of its items")
     items: list[SampleItem]
-    tests: list[TestRow] = Field(description="First tests, then repeats")
+    tests: list[TestRow] = Field(
+        description="First tests, then repeats; those with ``superseded_by`` are evidence and do not count"
+    )
 
 
 class TestList(Shape):

@@ -10,6 +10,7 @@ from dashboards.api.models import Overview
 from dashboards.api.samples import QUANTITATIVE, RAPID, samples_of_day
 from dashboards.api.stations import BEAT_MS
 from dashboards.api.times import local_time, shanghai_day
+from ingest.judge.records.corrections import IN_FORCE
 from ingest.tables import station_state, stations, tests
 
 SUSPECT_STATES = ("suspected", "retest_ordered")
@@ -47,7 +48,9 @@ def overview(sources: SourcesOf) -> Overview:
 
 def _tests_today(connection: Connection, now_ms: int) -> int:
     start_ms, end_ms = shanghai_day(now_ms)
-    query = select(func.count()).where(tests.c.tested_ms >= start_ms, tests.c.tested_ms < end_ms)
+    query = select(func.count()).where(
+        tests.c.tested_ms >= start_ms, tests.c.tested_ms < end_ms, IN_FORCE
+    )
     return connection.execute(query).scalar_one()
 
 

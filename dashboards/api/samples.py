@@ -11,6 +11,7 @@ from sqlalchemy import and_, func, select
 from dashboards.api.times import shanghai_day
 from drivers.records import ResultKind, Verdict
 from ingest.judge.catalogue.names import MethodClass
+from ingest.judge.records.corrections import IN_FORCE
 from ingest.judge.records.sample_verdict import JudgedTest, substance_of, verdict_of_sample
 from ingest.tables import tests
 
@@ -127,7 +128,7 @@ def samples_of_day(connection: Connection, names: Names, now_ms: int) -> Samples
     """Return the samples that were taken on the day of ``now_ms`` in Shanghai, with all tests of them."""
     start_ms, end_ms = shanghai_day(now_ms)
     query = select(*_COLUMNS).where(
-        tests.c.tested_ms >= start_ms, taken_ms >= start_ms, taken_ms < end_ms
+        tests.c.tested_ms >= start_ms, taken_ms >= start_ms, taken_ms < end_ms, IN_FORCE
     )
     return Samples(names, connection.execute(query).mappings())
 

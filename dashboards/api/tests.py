@@ -19,6 +19,7 @@ from dashboards.api.models import (
 )
 from dashboards.api.samples import Samples, of_sample, taken_ms
 from dashboards.sources import Sources
+from ingest.judge.records.corrections import IN_FORCE
 from ingest.judge.records.pass_scope import pass_scope
 from ingest.judge.records.sample_verdict import substance_of
 from ingest.tables import devices, findings, stations, tests
@@ -26,6 +27,7 @@ from ingest.tables import devices, findings, stations, tests
 MAX_LIMIT = 500
 
 _CURSOR = re.compile(r"(\d{1,15})(?::(.{1,64}))?", re.ASCII)
+_OLDEST_FIRST = (tests.c.attempt, tests.c.tested_ms, tests.c.inbox_pos, tests.c.record_id)
 _COLUMNS = tuple(tests.c[name] for name in TestRow.model_fields if name in tests.c)
 
 router = APIRouter(tags=["tests"])
@@ -42,8 +44,9 @@ def rapid_tests(
         Query(max_length=80, description="`next` of the page before, or a test time in UTC ms"),
     ] = None,
 ) -> TestList:
-    """Return a page of tests with our verdicts."""
-    query = _select().order_by(tests.c.tested_ms.desc(), tests.c.record_id.desc()).limit(limit + 1)
+    """Return a page of tests with our verdicts; one that was completed or corrected is with its sample only."""
+    query = _select().where(IN_FORCE)
+    query = query.order_by(tests.c.tested_ms.desc(), tests.c.record_id.desc()).limit(limit + 1)
     if station is not None:
         query = query.where(tests.c.station == station)
     if verdict is not None:
@@ -72,20 +75,28 @@ def sample_of_test(
     sources: SourcesOf,
     record_id: Annotated[str, Path(max_length=64, description="Any test of the sample")],
 ) -> SampleDetail:
-    """Return the first test and the repeats of a sample, and what they say together."""
+    """Return the first test and the repeats of a sample, what they say together, and what was completed since."""
     with sources.operational.read() as connection:
         asked = (
             connection.execute(_select().where(tests.c.record_id == record_id)).mappings().first()
         )
         if asked is None:
             raise HTTPException(404, f"test {record_id} is not known")
-        order = (tests.c.attempt, tests.c.tested_ms, tests.c.record_id)
-        query = _select().where(of_sample(asked)).order_by(*order).limit(MAX_LIMIT)
-        rows = connection.execute(query).mappings().all()
+        if asked["superseded_by"]:
+            last = _select().where(tests.c.record_id == asked["superseded_by"])
+            asked = connection.execute(last).mappings().first() or asked
+        of_it = (of_sample(asked), IN_FORCE | (tests.c.record_id == asked["record_id"]))
+        query = _select().where(*of_it).order_by(*_OLDEST_FIRST).limit(MAX_LIMIT)
+        counted = connection.execute(query).mappings().all()
+        ids = [row["record_id"] for row in counted]
+        evidence = _select().where(tests.c.superseded_by.in_(ids)).limit(MAX_LIMIT)
+        rows = sorted([*counted, *connection.execute(evidence).mappings()], key=_oldest_first)
         alert_ids = _alert_ids(connection, rows)
     names = sources.standards.catalogue.names
-    (verdict,) = Samples(names, rows).verdicts()
-    parameters = {substance_of(names, row["parameter"]): row["parameter"] for row in reversed(rows)}
+    (verdict,) = Samples(names, counted).verdicts()
+    parameters = {
+        substance_of(names, row["parameter"]): row["parameter"] for row in reversed(counted)
+    }
     items = []
     for substance, said in verdict.by_substance.items():
         zh, en = sources.names(parameters[substance])
@@ -110,6 +121,10 @@ def sample_of_test(
     )
 
 
+def _oldest_first(row: RowMapping) -> tuple[object, ...]:
+    return tuple(row[column.name] for column in _OLDEST_FIRST)
+
+
 def test_by_id(sources: Sources, connection: Connection, record_id: str) -> TestRow | None:
     """Return one test, None when there is none."""
     row = connection.execute(_select().where(tests.c.record_id == record_id)).mappings().first()
@@ -122,6 +137,7 @@ def _select() -> Select[tuple[object, ...]]:
     return select(
         *_COLUMNS,
         tests.c.record,
+        tests.c.inbox_pos,
         taken_ms.label("taken_ms"),
         stations.c.name.label("station_name"),
         stations.c.name_en.label("station_name_en"),

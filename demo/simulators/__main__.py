@@ -10,12 +10,16 @@ import click
 
 from demo.simulators.config import SimConfig, load
 from demo.simulators.plant import Plant
+from drivers.errors import ConfigError
 
 QUIET_MARK = "quiet"
 
 
-async def run(config: SimConfig) -> None:
-    """Serve until SIGTERM or SIGINT; on SIGUSR1 stop serving and leave ``quiet`` in the journal directory."""
+async def run(config: SimConfig, *, listing: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; on SIGUSR1 stop serving and leave ``quiet`` in the journal directory.
+
+    With ``listing`` each instrument is said with where it listens.
+    """
     stop, hush = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -26,6 +30,9 @@ async def run(config: SimConfig) -> None:
     async with Plant(config) as plant, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(plant.run(), name="instruments")
         hushing = tasks.create_task(_hush(plant, hush, mark), name="quiet")
+        if listing:
+            for line in plant.listing():
+                click.echo(line)
         ports = " ".join(str(port) for port in plant.ports)
         click.echo(f"simulators ready: modbus {ports}; printers {len(plant.printers)}")
         await stop.wait()
@@ -51,7 +58,11 @@ async def _hush(plant: Plant, hush: asyncio.Event, mark: Path) -> None:
 )
 def main(path: Path) -> None:
     """Run the simulated instruments of PATH."""
-    asyncio.run(run(load(path)))
+    try:
+        config = load(path)
+    except ConfigError as exc:
+        raise click.ClickException(str(exc)) from exc
+    asyncio.run(run(config))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The ``[[station.device]]`` table of a Modbus TCP device, checked into points and blocks."""
+"""The ``[[station.device]]`` table of a Modbus device, checked into points and blocks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -10,16 +10,25 @@ import msgspec
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
 from drivers.modbus import models
+from drivers.modbus.build import build_point, read_blocks, read_points
+from drivers.modbus.lines import BAUDS, Format, Line, SerialLine, TcpLine
+from drivers.modbus.model_tables import BlockTable, Number, PointTable, Registers, UnitId
 from drivers.modbus.plan import Block, coalesce
+from drivers.modbus.steps import duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drivers.modbus.points import Point
+    from drivers.modbus.steps import Step
 
 MAX_TIMEOUT_S = 60.0
 _INLINE_MAX_READ = 125  # Modbus application protocol V1.1b3 §6.3
 _INLINE_TIMEOUT_S = 1.0
+_SERIAL_GAP_MS = 20  # USB adapters hold bytes back for up to 16 ms
+_PORT = 502
+_DEFAULT_BAUD = 9600
+_DEFAULT_FORMAT: Format = "8N1"
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -30,20 +39,27 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     path: DevicePath
     driver: Literal["modbus"] = "modbus"
     station: str = ""
-    host: Annotated[str, msgspec.Meta(min_length=1)]
-    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 502
-    unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    host: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    serial: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    baud: int | None = None
+    format: Format | None = None
+    framing: Literal["tcp", "rtu", "ascii"] | None = None
+    echo: bool = False
+    unit_id: UnitId | None = None
     poll_interval_s: Seconds = 60.0
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
-    gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    gap_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     model: str = ""
+    variant: str = ""
+    address_shift: Literal[-1, 0, 1] = 0
     settings: dict[str, dict[str, object]] = {}
     indicators: list[str] = []
     points: list[dict[str, object]] = []
     order: str = ""
     function: Literal[3, 4] = 3
     sentinels: list[int] = []
-    max_read: models.Registers | None = None
+    max_read: Registers | None = None
     exact_blocks_only: bool = False
     blocks: list[dict[str, object]] = []
 
@@ -52,18 +68,18 @@ class SettingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a map leaves open for one metric."""
 
     order: str | None = None
-    scale: models.Number | None = None
+    scale: Number | None = None
     unit: str | None = None
+    indicator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModbusDevice:
-    """One Modbus TCP device to poll; times in seconds, ``gap_ms`` between two requests to it."""
+    """One Modbus device to poll; times in seconds, ``gap_ms`` of quiet between two requests on its bus."""
 
     path: str
     poll_interval_s: float
-    host: str
-    port: int
+    line: Line
     unit_id: int
     timeout_s: float
     gap_ms: int
@@ -72,11 +88,23 @@ class ModbusDevice:
     max_read: int
     exact_blocks_only: bool
     model: str = ""
+    variant: str = ""
+    unit_id_of_map: bool = False
+    """Whether the map said the unit id: another device on the bus may then not have it."""
+    reply_unit: int | None = None
+    steps: tuple[Step, ...] = ()
+    station: str = ""
+    """A bus may serve several stations, and each names its devices as it likes."""
 
     @property
     def bus(self) -> str:
-        """Key of the bus: one TCP connection per host and port."""
-        return f"tcp:{self.host}:{self.port}"
+        """Key of the bus: one TCP connection per host and port, or one serial port."""
+        return self.line.bus
+
+    @property
+    def framing(self) -> str:
+        """What frames its bus carries; one bus has one kind."""
+        return self.line.framing
 
 
 def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
@@ -84,10 +112,15 @@ def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
     faults: list[str] = []
     read = read_table(DeviceTable, table, where, faults)
     inline = table.get("points")
+    if "host" not in table and "serial" not in table:
+        faults.append(f"{where}: host (or serial): is missing")
+    if "unit_id" not in table and not table.get("model"):
+        faults.append(f"{where}: unit_id: is missing")
     if read is None:
         if isinstance(inline, list):  # look at the points even so: one run names everything
-            models.read_points([p for p in inline if isinstance(p, dict)], where, faults)
+            read_points([p for p in inline if isinstance(p, dict)], where, faults)
         raise ConfigError(faults)
+    _check_line(read, where, faults)
     if bool(read.model) == bool(read.points):
         faults.append(f"{where}: model: give either model or points")
         raise ConfigError(faults)
@@ -97,41 +130,157 @@ def parse(table: Mapping[str, object], where: str) -> ModbusDevice:
     return device
 
 
+def _check_line(read: DeviceTable, where: str, faults: list[str]) -> None:
+    """Refuse a device on two lines, keys of the other line, and what the line cannot do."""
+    if read.host is not None and read.serial is not None:
+        faults.append(f"{where}: serial: give either host or serial")
+        return
+    if read.serial is None:
+        faults.extend(
+            f"{where}: {name}: belongs to serial; a TCP line has none"
+            for name in ("baud", "format", "echo")
+            if getattr(read, name)
+        )
+        if read.framing == "ascii":
+            faults.append(f"{where}: framing: ascii is for serial; over TCP write tcp or rtu")
+        return
+    if read.port is not None:
+        faults.append(f"{where}: port: belongs to host; a serial line has none")
+    if read.framing == "tcp":
+        faults.append(f"{where}: framing: tcp is for host; on a serial port write rtu or ascii")
+    if read.baud is not None and read.baud not in BAUDS:
+        faults.append(f"{where}: baud: {read.baud} is none of {', '.join(map(str, BAUDS))}")
+    if (read.format or _DEFAULT_FORMAT)[0] == "7" and read.framing != "ascii":
+        faults.append(f"{where}: format: {read.format} has 7 data bits; rtu needs 8")
+
+
+def _line(read: DeviceTable, baud: int = _DEFAULT_BAUD, form: Format = _DEFAULT_FORMAT) -> Line:
+    """Return the line of a checked table; ``baud`` and ``form`` stand for what it leaves out."""
+    if read.serial is None:
+        return TcpLine(
+            read.host or "", read.port or _PORT, "rtu" if read.framing == "rtu" else "tcp"
+        )
+    return SerialLine(
+        path=read.serial,
+        baud=read.baud or baud,
+        format=read.format or form,
+        framing="ascii" if read.framing == "ascii" else "rtu",
+        echo=read.echo,
+    )
+
+
+def _gap_ms(read: DeviceTable, gap_ms: int) -> int:
+    """Return the pause of the table, else on serial frames ``gap_ms``; a Modbus TCP server needs none."""
+    if read.gap_ms is not None:
+        return read.gap_ms
+    return 0 if read.serial is None and read.framing != "rtu" else gap_ms
+
+
 def _from_model(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
     faults.extend(
         f"{where}: {name}: belongs to inline points; the model says it"
-        for name in ("sentinels", "max_read", "exact_blocks_only", "blocks")
+        for name in ("sentinels", "exact_blocks_only", "blocks")
         if getattr(read, name)
     )
-    try:
-        model = models.load(read.model)
-    except ConfigError as exc:
-        faults.extend(f"{where}: model: {fault}" for fault in exc.faults)
+    model = _model(read, where, faults)
+    if model is None:
         return None
+    table = model.table
+    if read.max_read is not None and read.max_read > table.max_read:
+        faults.append(f"{where}: max_read: {read.model} answers {table.max_read} registers at most")
+    model = _shifted(_with_chosen_points(read, model, where, faults), read.address_shift)
     settings = _settings(read, model, where, faults)
     points: list[Point] = []
-    for table in model.points:
-        point = models.build_point(
-            msgspec.structs.replace(table, **settings.get(table.metric, {})),
-            f"{where}: settings.{table.metric}",
+    for written in model.points:
+        settled = msgspec.structs.replace(written, **settings.get(written.key, {}))
+        if written.indicator == models.UNKNOWN:
+            settled = msgspec.structs.replace(settled, metric="")
+        point = build_point(
+            settled,
+            f"{where}: settings.{written.key}",
             faults,
-            order=model.table.order,
-            function=model.table.function,
-            sentinels=model.table.sentinels,
+            order=table.order,
+            function=table.function,
+            sentinels=table.sentinels,
         )
         if point is not None:
             points.append(point)
-    points = _chosen(read, points, where, faults)
+    _check_unique(points, where, faults)
+    if read.poll_interval_s * 1000 < duration_ms(model.steps):
+        faults.append(
+            f"{where}: poll_interval_s: one measurement of {read.model} takes "
+            f"{duration_ms(model.steps) / 1000:g} s"
+        )
     return _device(
         read,
         points,
         where,
         faults,
         blocks=model.blocks,
-        function=model.table.function,
-        max_read=model.table.max_read,
-        exact=model.table.exact_blocks_only,
-        timeout_s=model.table.timeout_ms / 1000,
+        function=table.function,
+        max_read=min(read.max_read or table.max_read, table.max_read),
+        exact=table.exact_blocks_only,
+        timeout_s=table.timeout_ms / 1000,
+        model=model,
+    )
+
+
+def _model(read: DeviceTable, where: str, faults: list[str]) -> models.Model | None:
+    try:
+        model = models.load(read.model)
+    except ConfigError as exc:
+        faults.extend(f"{where}: model: {fault}" for fault in exc.faults)
+        return None
+    if not read.variant and model.points:
+        return model
+    if read.variant in model.variants:
+        return model.variants[read.variant]
+    known = ", ".join(model.variants) or "none"
+    said = f"{read.variant!r} is not known" if read.variant else "is missing"
+    faults.append(f"{where}: variant: {said}; variants of {read.model}: {known}")
+    return None
+
+
+def _with_chosen_points(
+    read: DeviceTable, model: models.Model, where: str, faults: list[str]
+) -> models.Model:
+    """Return the model with the points that ``indicators`` picks, else all but the optional ones."""
+    codes = {point.key: models.code_of(point) for point in model.points}
+    for point in model.points:  # an analyser's quantity is what the device's table says
+        said = read.settings.get(point.key, {}).get("indicator")
+        if point.indicator == models.UNKNOWN and isinstance(said, str):
+            codes[point.key] = said
+    # What is asked for and not there may be what an open point will be: then the setting is what is missing.
+    strange = set(read.indicators) - set(codes.values())
+    unsaid = {
+        point.key
+        for point in model.points
+        if strange and point.indicator == models.UNKNOWN and point.key not in read.settings
+    }
+    if not unsaid:
+        _check_chosen(read, list(codes.values()), where, faults)
+    chosen = tuple(
+        point
+        for point in model.points
+        if point.key in unsaid
+        or (codes[point.key] in read.indicators if read.indicators else not point.optional)
+    )
+    return msgspec.structs.replace(model, points=chosen)
+
+
+def _shifted(model: models.Model, by: int) -> models.Model:
+    """Return the model ``by`` addresses on: some manuals count registers where others count addresses."""
+    if not by:
+        return model
+    return msgspec.structs.replace(
+        model,
+        points=tuple(models.shifted(point, by) for point in model.points),
+        blocks=tuple(
+            msgspec.structs.replace(block, address=block.address + by) for block in model.blocks
+        ),
+        steps=tuple(
+            replace(step, address=step.address + by) if step.asks else step for step in model.steps
+        ),
     )
 
 
@@ -163,7 +312,12 @@ def _settings(
             if name not in left_open[metric]
         )
     for metric, names in left_open.items():
-        stand_in = {"order": "ABCD", "scale": 1, "unit": models.catalogue_unit(metric)}
+        stand_in = {
+            "order": "ABCD",
+            "scale": 1,
+            "unit": models.catalogue_unit(metric),
+            "indicator": models.code_of_metric(metric),
+        }
         for name in names:
             if name not in settled.get(metric, {}):
                 if name not in read.settings.get(metric, {}):
@@ -177,14 +331,17 @@ def _settings(
 
 
 def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevice | None:
-    if read.settings:
-        faults.append(f"{where}: settings: belongs to a model; write it into the points")
+    faults.extend(
+        f"{where}: {name}: belongs to a model; write it into the points"
+        for name in ("settings", "variant", "address_shift")
+        if getattr(read, name)
+    )
     points: list[Point] = []
     for i, table in enumerate(read.points):
-        point_table = read_table(models.PointTable, table, f"{where}: points[{i}]", faults)
+        point_table = read_table(PointTable, table, f"{where}: points[{i}]", faults)
         if point_table is None:
             continue
-        point = models.build_point(
+        point = build_point(
             point_table,
             f"{where}: points[{i}]",
             faults,
@@ -194,13 +351,16 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
         )
         if point is not None:
             points.append(point)
-    points = _chosen(read, points, where, faults)
+    _check_chosen(read, [point.indicator for point in points], where, faults)
+    _check_unique(points, where, faults)
+    if read.indicators:
+        points = [point for point in points if point.indicator in read.indicators]
     return _device(
         read,
         points,
         where,
         faults,
-        blocks=models.read_blocks(read.blocks, where, faults),
+        blocks=read_blocks(read.blocks, where, faults),
         function=read.function,
         max_read=read.max_read or _INLINE_MAX_READ,
         exact=read.exact_blocks_only,
@@ -208,21 +368,30 @@ def _from_points(read: DeviceTable, where: str, faults: list[str]) -> ModbusDevi
     )
 
 
-def _chosen(read: DeviceTable, points: list[Point], where: str, faults: list[str]) -> list[Point]:
-    """Return the points that ``indicators`` picks (all when it is not given)."""
-    codes = [point.indicator for point in points]
+def _check_chosen(read: DeviceTable, codes: list[str], where: str, faults: list[str]) -> None:
     faults.extend(
         f"{where}: indicators: {code!r} is none of this device's: {', '.join(codes)}"
         for code in read.indicators
         if code not in codes
     )
-    twice = sorted({code for code in codes if codes.count(code) > 1})
+
+
+def _check_unique(points: list[Point], where: str, faults: list[str]) -> None:
+    codes = [point.indicator for point in points]
     faults.extend(
-        f"{where}: points: {code} is there twice; a reading needs one source" for code in twice
+        f"{where}: points: {code} is there twice; a reading needs one source"
+        for code in sorted({code for code in codes if codes.count(code) > 1})
     )
-    if not read.indicators:
-        return points
-    return [point for point in points if point.indicator in read.indicators]
+
+
+def _reply_unit(unit_id: int, model: models.Model | None) -> int | None:
+    """Return who answers in place of the unit that is asked, None when it answers itself."""
+    if model is None:
+        return None
+    query = model.table.unit_id_query
+    if query is not None and query.reply_unit is not None and query.unit_id == unit_id:
+        return query.reply_unit
+    return model.table.reply_unit
 
 
 def _device(
@@ -231,16 +400,17 @@ def _device(
     where: str,
     faults: list[str],
     *,
-    blocks: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    blocks: tuple[BlockTable, ...] | list[BlockTable],
     function: int,
     max_read: int,
     exact: bool,
     timeout_s: float,
+    model: models.Model | None = None,
 ) -> ModbusDevice | None:
     faults.extend(
-        f"{where}: {p.indicator}: {p.type} needs {p.type.words} registers, max_read is {max_read}"
+        f"{where}: {p.indicator}: {p.type} needs {p.end - p.start} registers, max_read is {max_read}"
         for p in points
-        if p.type.words > max_read
+        if p.end - p.start > max_read
     )
     if exact:
         read_blocks = _exact_blocks(points, blocks, function, where, faults)
@@ -248,25 +418,32 @@ def _device(
         if blocks:
             faults.append(f"{where}: blocks: only with exact_blocks_only = true")
         read_blocks = coalesce(points, max_read)
+    unit_id = read.unit_id
+    if unit_id is None:
+        unit_id = model.unit_id if model else 0  # without a model its absence is a fault by now
     return ModbusDevice(
         path=read.path,
         poll_interval_s=read.poll_interval_s,
-        host=read.host,
-        port=read.port,
-        unit_id=read.unit_id,
+        line=_line(read, model.table.line.baud, model.table.line.format) if model else _line(read),
+        unit_id=unit_id,
+        unit_id_of_map=read.unit_id is None,
         timeout_s=timeout_s if read.timeout_s is None else read.timeout_s,
-        gap_ms=read.gap_ms,
+        gap_ms=_gap_ms(read, model.table.gap_ms if model else _SERIAL_GAP_MS),
         points=tuple(points),
         blocks=read_blocks,
         max_read=max_read,
         exact_blocks_only=exact,
         model=read.model,
+        variant=read.variant,
+        reply_unit=_reply_unit(unit_id, model),
+        steps=model.steps if model else (),
+        station=read.station,
     )
 
 
 def _exact_blocks(
     points: list[Point],
-    tables: tuple[models.BlockTable, ...] | list[models.BlockTable],
+    tables: tuple[BlockTable, ...] | list[BlockTable],
     function: int,
     where: str,
     faults: list[str],
@@ -278,7 +455,7 @@ def _exact_blocks(
         asked = table.function or function
         end = table.address + table.count
         inside = tuple(
-            p for p in left if p.function == asked and table.address <= p.address and p.end <= end
+            p for p in left if p.function == asked and table.address <= p.start and p.end <= end
         )
         left = [point for point in left if point not in inside]
         if inside:

@@ -32,6 +32,15 @@ class Frame:
     transaction: int | None = None
 
 
+def _crc_of_byte(crc: int) -> int:
+    for _ in range(8):
+        crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return crc
+
+
+CRC_TABLE = tuple(_crc_of_byte(byte) for byte in range(256))
+
+
 def crc16(data: bytes) -> int:
     """Return CRC-16/MODBUS (MODBUS over serial line V1.02 §6.2.2).
 
@@ -40,9 +49,7 @@ def crc16(data: bytes) -> int:
     """
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc
 
 

@@ -22,8 +22,7 @@ class Block:
 
     def words(self, registers: Sequence[int], point: Point) -> Sequence[int]:
         """Return the registers of ``point`` out of the block's."""
-        start = point.address - self.address
-        return registers[start : start + point.type.words]
+        return registers[point.start - self.address : point.end - self.address]
 
     def halves(self) -> tuple[Block, Block]:
         """Return two blocks of half the points each."""
@@ -32,7 +31,7 @@ class Block:
 
 
 def _block(points: Sequence[Point]) -> Block:
-    start = min(point.address for point in points)
+    start = min(point.start for point in points)
     end = max(point.end for point in points)
     return Block(points[0].function, start, end - start, tuple(points))
 
@@ -51,9 +50,10 @@ def coalesce(
         if not run or run[0] in alone or point in alone or point.function != run[0].function:
             return False
         end = max(member.end for member in run)
-        return point.address <= end and max(end, point.end) - run[0].address <= max_read
+        start = min(member.start for member in run)
+        return point.start <= end and max(end, point.end) - start <= max_read
 
-    for point in sorted(points, key=lambda p: (p.function, p.address, p.end)):
+    for point in sorted(points, key=lambda p: (p.function, p.start, p.end)):
         if run and not fits(point):
             blocks.append(_block(run))
             run = []

@@ -1,55 +1,38 @@
-"""One TCP connection to Modbus devices, over pymodbus: requests, refusals, and what a broken link means."""
+"""One bus of Modbus devices, whatever its line: requests, refusals, steps, and readings of what came."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import struct
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ConnectionException, ModbusException
-from pymodbus.pdu import DecodePDU, ModbusPDU
+from typing import TYPE_CHECKING, assert_never
 
 from drivers.errors import DeviceError, FrameError, LinkError
-from drivers.modbus.config import MAX_TIMEOUT_S, ModbusDevice
-from drivers.modbus.frames import EXCEPTIONS, Frame, mbap, mbap_frame, read_reply
+from drivers.modbus.config import ModbusDevice
+from drivers.modbus.frames import EXCEPTIONS, read_reply
+from drivers.modbus.lines import SerialLine, TcpLine
 from drivers.modbus.plan import Plan
 from drivers.modbus.points import value_of
+from drivers.modbus.steps import Action, around_points
 from drivers.records import Reading
 from drivers.session import RawReading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from drivers.modbus.lines import Line
+    from drivers.modbus.link import Answer, Link
     from drivers.modbus.plan import Block
     from drivers.modbus.points import Point
+    from drivers.modbus.steps import Step
     from drivers.session import DeviceConfig
 
 BAD_NO_ANSWER = "bad:no_answer"
 BAD_FRAME = "bad:frame"
 _BISECTED = (2, 3)  # illegal address, illegal value: some points of the block may be good
 _GATEWAY = (10, 11)  # a bridge speaks for a device that does not answer
-_SILENT_BEFORE_RECONNECT = 3  # a half-open connection looks like a silent device
-
-# pymodbus logs each miss as an error; here a miss is an exception, logged once by whoever owns the device.
-logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
-
-
-class _Reply(ModbusPDU):
-    """Any reply, its bytes untouched: pymodbus takes a short or long byte count for what it finds."""
-
-    pdu: bytes = b""
-
-
-class _AnyReply(DecodePDU):
-    """Hand every reply on; what pymodbus cannot decode would otherwise end as a traceback in the event loop."""
-
-    def decode(self, frame: bytes) -> ModbusPDU:
-        reply = _Reply()
-        reply.function_code = frame[0]
-        reply.pdu = bytes(frame)
-        return reply
+_READ = struct.Struct(">BHH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,123 +48,148 @@ class _Exchange:
 
 
 class ModbusSession:
-    """Polls the devices behind one host and port, one request in flight.
+    """Polls the devices on one bus, one request in flight.
 
-    Connects at the first poll and again after the link was lost; the caller decides when to try again.
+    The link connects at the first poll and again after it was lost; the caller decides when to try again.
     """
 
-    def __init__(self, host: str, port: int, now_ms: Callable[[], int]) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, link: Link, now_ms: Callable[[], int]) -> None:
+        self._link = link
         self._now_ms = now_ms
-        self._client: AsyncModbusTcpClient | None = None
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[tuple[str, str], Plan] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._waiting = False
-        self._request = b""
-        self._silent = 0
+        self._last_end = float("-inf")
 
     async def poll(self, device: DeviceConfig) -> list[RawReading]:
         """Read every point of ``device`` once; raise LinkError when it does not answer.
 
         A point that fails alone is a reading with quality: ``bad:illegal_address`` and the other refusals, ``bad:nan``,
         ``bad:sentinel``, ``bad:range``, ``bad:frame`` for a reply that does not fit, ``bad:no_answer`` when the device
-        fell silent after it had answered.
+        fell silent after it had answered. Raises DeviceError when it refuses a step that the points need.
         """
         if not isinstance(device, ModbusDevice):
             raise TypeError(f"{device.path} is not a Modbus device")
         async with self._one_at_a_time:
-            plan = self._plans.get(device.path)
-            if plan is None:
-                plan = Plan(device.blocks, device.max_read, exact=device.exact_blocks_only)
-                self._plans[device.path] = plan
-            readings: list[RawReading] = []
-            silence: LinkError | None = None
-            for block in plan.blocks:
-                if silence is None:
-                    try:
-                        if readings and device.gap_ms:
-                            await asyncio.sleep(device.gap_ms / 1000)
-                        readings += await self._read(device, block, plan)
-                        continue
-                    except LinkError as exc:
-                        if not readings:
-                            raise
-                        silence = exc
-                missed = _Exchange(self._now_ms(), self._request, b"", quality=BAD_NO_ANSWER)
-                readings += _readings(device, block, missed)
+            before, after = around_points(device.steps)
+            await self._take(device, before)
+            readings = await self._points(device)
+            await self._take(device, after)
             return readings
 
     async def close(self) -> None:
-        """Close the connection; a second call does nothing."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-            await asyncio.sleep(0)  # asyncio closes the socket one turn later
+        """Release the link; a second call does nothing."""
+        await self._link.close()
+
+    async def _points(self, device: ModbusDevice) -> list[RawReading]:
+        plan = self._plans.get((device.station, device.path))
+        if plan is None:
+            plan = Plan(device.blocks, device.max_read, exact=device.exact_blocks_only)
+            self._plans[device.station, device.path] = plan
+        readings: list[RawReading] = []
+        silence: LinkError | None = None
+        for block in plan.blocks:
+            if silence is None:
+                try:
+                    readings += await self._read(device, block, plan)
+                    continue
+                except LinkError as exc:
+                    if not readings:
+                        raise
+                    silence = exc
+            readings += _readings(device, block, self._missed())
+        return readings
+
+    async def _take(self, device: ModbusDevice, steps: Sequence[Step]) -> None:
+        """Do ``steps`` in turn; an optional one may fail."""
+        for step in steps:
+            if step.do is Action.WAIT:
+                await asyncio.sleep(step.wait_ms / 1000)
+            if not step.asks:
+                continue
+            try:
+                answer = await self._ask(device, step.pdu(), exact=True)
+                step.check(answer.pdu)
+            except (LinkError, FrameError, DeviceError) as exc:
+                if not step.optional:
+                    exc.args = (f"{device.path}: step {step.do} at {step.address}: {exc}",)
+                    raise
+
+    async def _ask(self, device: ModbusDevice, pdu: bytes, *, exact: bool) -> Answer:
+        """Send one request after the pause that the bus needs."""
+        loop = asyncio.get_running_loop()
+        gap_s = device.gap_ms / 1000
+        if isinstance(device.line, SerialLine):
+            gap_s = max(gap_s, device.line.silence_s)
+        pause_s = self._last_end + gap_s - loop.time()
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+        try:
+            return await self._link.exchange(
+                device.line,
+                device.unit_id,
+                pdu,
+                device.timeout_s,
+                reply_unit=device.unit_id if device.reply_unit is None else device.reply_unit,
+                exact=exact,
+            )
+        finally:
+            self._last_end = loop.time()
 
     async def _read(self, device: ModbusDevice, block: Block, plan: Plan) -> list[RawReading]:
         exchange = await self._exchange(device, block)
         if exchange.exception not in _BISECTED or not plan.may_bisect(block):
             return _readings(device, block, exchange)
-        readings, refused = await self._bisect(device, block)
-        plan.learn(block, refused)
-        return readings
+        return await self._bisect(device, block, plan)
 
-    async def _bisect(
-        self, device: ModbusDevice, block: Block
-    ) -> tuple[list[RawReading], frozenset[Point]]:
-        """Read a refused block in halves until the points that the device refuses stand alone."""
+    async def _bisect(self, device: ModbusDevice, block: Block, plan: Plan) -> list[RawReading]:
+        """Read a refused block in halves until the points that the device refuses stand alone.
+
+        A device that falls silent meanwhile has answered before: what was read stands, the rest has no answer.
+        """
         readings: list[RawReading] = []
-        refused: frozenset[Point] = frozenset()
-        for half in block.halves():
-            exchange = await self._exchange(device, half)
+        refused: set[Point] = set()
+        silent = False
+        pending = deque(block.halves())
+        while pending:
+            half = pending.popleft()
+            exchange = self._missed()
+            if not silent:
+                try:
+                    exchange = await self._exchange(device, half)
+                except LinkError:
+                    exchange, silent = self._missed(), True
             if exchange.exception in _BISECTED and len(half.points) > 1:
-                more, worse = await self._bisect(device, half)
-                readings += more
-                refused |= worse
+                pending.extendleft(reversed(half.halves()))
                 continue
             if exchange.exception in _BISECTED:
-                refused |= {half.points[0]}
+                refused.add(half.points[0])
             readings += _readings(device, half, exchange)
-        return readings, refused
+        if not silent:
+            plan.learn(block, frozenset(refused))
+        return readings
+
+    def _missed(self) -> _Exchange:
+        """Return what stands for a request that got no answer, or was not made because the one before got none."""
+        return _Exchange(self._now_ms(), self._link.request, b"", quality=BAD_NO_ANSWER)
 
     async def _exchange(self, device: ModbusDevice, block: Block) -> _Exchange:
         """Ask for ``block`` once; raise LinkError when no answer comes."""
-        client = await self._connected(device.timeout_s)
-        read = client.read_holding_registers if block.function == 3 else client.read_input_registers
         asked = f"{device.path}: FC{block.function:02d} address {block.address} count {block.count}"
+        pdu = _READ.pack(block.function, block.address, block.count)
         before_ms = self._now_ms()
-        self._waiting = True
         try:
-            async with asyncio.timeout(device.timeout_s):
-                answer = await read(block.address, count=block.count, device_id=device.unit_id)
-        except TimeoutError:
-            self._silent += 1
-            if self._silent >= _SILENT_BEFORE_RECONNECT:
-                await self.close()
-            raise LinkError(
-                f"{asked}: unit {device.unit_id} at {device.bus} did not answer in {device.timeout_s} s"
-            ) from None
-        except (ModbusException, OSError) as exc:
-            await self.close()
-            raise LinkError(f"{asked}: {device.bus}: {exc}") from exc
-        finally:
-            self._waiting = False
+            answer = await self._ask(device, pdu, exact=device.exact_blocks_only)
+        except FrameError as exc:
+            return _Exchange(self._now_ms(), self._link.request, exc.raw, quality=BAD_FRAME)
+        except LinkError as exc:
+            raise LinkError(f"{asked}: {exc}") from exc
         after_ms = self._now_ms()
-        self._silent = 0
         t_ms = (before_ms + after_ms) // 2 if before_ms <= after_ms else after_ms
-        pdu = answer.pdu if isinstance(answer, _Reply) else b""
-        reply = mbap(Frame(answer.dev_id, pdu, answer.transaction_id))
-        exchange = _Exchange(t_ms, self._request, reply)
-        sent = mbap_frame(self._request)
-        if (answer.dev_id, answer.transaction_id) != (sent.unit, sent.transaction):
-            # pymodbus lets unit 0 and transaction 0 pass; a foreign reply may have been one.
-            await self.close()
-            return replace(exchange, quality=BAD_FRAME)
+        exchange = _Exchange(t_ms, answer.request, answer.reply)
         try:
-            return replace(exchange, registers=read_reply(pdu, block.function, block.count))
+            return replace(exchange, registers=read_reply(answer.pdu, block.function, block.count))
         except FrameError:
-            await self.close()  # a stream out of step is cheapest to put right by a new one
+            await self._link.close()  # a stream out of step is cheapest to put right by a new one
             return replace(exchange, quality=BAD_FRAME)
         except DeviceError as exc:
             code = exc.code or 0
@@ -189,46 +197,6 @@ class ModbusSession:
                 raise LinkError(f"{asked}: {exc}") from exc
             name = EXCEPTIONS.get(code, f"exception_{code}")
             return replace(exchange, quality=f"bad:{name}", exception=code)
-
-    async def _connected(self, timeout_s: float) -> AsyncModbusTcpClient:
-        client = self._client
-        if client is not None and client.connected:
-            return client
-        await self.close()
-        client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            retries=0,  # pymodbus retries inside its lock and would hold up the whole bus
-            reconnect_delay=0,  # the next poll reconnects
-            timeout=2 * MAX_TIMEOUT_S,  # ours is per device and always shorter
-            trace_packet=self._on_packet,
-            trace_connect=self._on_connection,
-        )
-        client.ctx.framer.decoder = _AnyReply(is_server=False)
-        self._client = client
-        self._silent = 0
-        try:
-            async with asyncio.timeout(timeout_s):
-                connected = await client.connect()
-        except TimeoutError:
-            connected = False
-        if not connected:
-            await self.close()
-            raise LinkError(f"tcp:{self._host}:{self._port}: no connection within {timeout_s} s")
-        return client
-
-    def _on_packet(self, sending: bool, data: bytes) -> bytes:  # noqa: FBT001 - pymodbus calls it so
-        if sending:
-            self._request = bytes(data)
-        return data
-
-    def _on_connection(self, up: bool) -> None:  # noqa: FBT001 - pymodbus calls it so
-        """End the wait at once when the device hangs up; pymodbus would sit out its timeout."""
-        if up or not self._waiting or self._client is None:
-            return
-        future = self._client.ctx.response_future
-        if not future.done():
-            future.set_exception(ConnectionException("the device closed the connection"))
 
 
 def _readings(device: ModbusDevice, block: Block, exchange: _Exchange) -> list[RawReading]:
@@ -242,8 +210,23 @@ def _readings(device: ModbusDevice, block: Block, exchange: _Exchange) -> list[R
     return made
 
 
+def open_link(line: Line) -> Link:
+    """Return the link for ``line``; it connects at the first exchange."""
+    match line:
+        case TcpLine(framing="tcp"):
+            from drivers.modbus.tcp_link import TcpLink  # noqa: PLC0415 - an agent without TCP needs no pymodbus
+
+            return TcpLink(line)
+        case TcpLine() | SerialLine():
+            from drivers.modbus.serial_line import open_stream_link  # noqa: PLC0415 - nor one without serial lines pyserial
+
+            return open_stream_link(line)
+        case _:
+            assert_never(line)
+
+
 def open_session(device: DeviceConfig, now_ms: Callable[[], int]) -> ModbusSession:
     """Return a session on the device's bus; it connects at the first poll."""
     if not isinstance(device, ModbusDevice):
         raise TypeError(f"{device.path} is not a Modbus device")
-    return ModbusSession(device.host, device.port, now_ms)
+    return ModbusSession(open_link(device.line), now_ms)

@@ -1,4 +1,4 @@
-"""Slips of rapid testers, read off a serial printer port: ``label: value`` lines to test records.
+"""Printed slips of rapid testers: the short way to write a ``tester`` with reader ``key_value`` on a serial port.
 
-Read ``codec.py`` first, then ``points.py``. Offered: ``codec``, ``points``, ``config``, ``session``.
+Read ``config.py``; all else is ``drivers.tester``.
 """

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from drivers import units
 from drivers.device_table import DevicePath, read_table
 from drivers.errors import ConfigError
-from drivers.records import Purpose, ResultKind, SamplingStage, ScreenResult
-from drivers.slip import words as slip_words
-from drivers.slip.codec import BlockEnd, SlipReader
+from drivers.records import ScreenResult
+from drivers.tester.config import (
+    TesterDevice,
+    defaults_limits,
+    device_words,
+    read_defaults,
+)
+from drivers.tester.key_value import KeyValueTable
+from drivers.tester.printer import BlockEnd
+from drivers.tester.transport import BAUDS, SerialPort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from drivers.slip.words import Words
-
-BAUDS = (1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200)
-
-
-class DefaultsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the instrument cannot know; a value on the slip goes before it."""
-
-    parameter: str = ""
-    method: str = ""
-    method_standard: str = ""
-    result_kind: ResultKind | None = None
-    unit: str = ""
-    lod: str = ""
-    loq: str = ""
-    purpose: Purpose | None = None
-    sampling_stage: SamplingStage | None = None
-    subject_id: str = ""
-    tested_subject_name: str = ""
-    base_id: str = ""
-    plot_id: str = ""
-    product_name: str = ""
-    product_code: str = ""
-    origin_text: str = ""
-    tester: str = ""
 
 
 class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,108 +45,33 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     parameters: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class SlipDevice:
-    """One rapid tester; ``idle_s`` of silence end a slip that has no other end."""
-
-    path: str
-    station: str
-    serial: str
-    baud: int
-    format: str
-    charset: str
-    ends: frozenset[BlockEnd]
-    start_label: str
-    end_label: str
-    idle_s: float
-    serial_no: str
-    device_model: str
-    defaults: DefaultsTable
-    lod: Decimal | None
-    loq: Decimal | None
-    words: Words
-
-    @property
-    def poll_interval_s(self) -> float:
-        """0: the instrument speaks by itself."""
-        return 0.0
-
-    @property
-    def bus(self) -> str:
-        """Key of the bus: the serial port."""
-        return f"serial:{self.serial}"
-
-    def reader(self) -> SlipReader:
-        """Return a fresh reader for this instrument's stream."""
-        return SlipReader(
-            charset=self.charset,
-            ends=self.ends,
-            start_label=self.start_label,
-            end_label=self.end_label,
-        )
-
-
-def parse(table: Mapping[str, object], where: str) -> SlipDevice:
+def parse(table: Mapping[str, object], where: str) -> TesterDevice:
     """Return the device in ``table``; raise ConfigError with every fault, each beginning with ``where``."""
     faults: list[str] = []
     read = read_table(DeviceTable, table, where, faults)
-    raw_defaults = table.get("defaults", {})
-    defaults = read_table(
-        DefaultsTable,
-        raw_defaults if isinstance(raw_defaults, dict) else {},
-        f"{where}: defaults",
-        faults,
-    )
-    if defaults is not None and defaults.unit:
-        try:
-            units.canonical(defaults.unit)
-        except units.UnitError as exc:
-            faults.append(f"{where}: defaults: unit: {exc}")
-    limits = {} if defaults is None else {"lod": defaults.lod, "loq": defaults.loq}
-    numbers = {
-        name: _decimal(text, f"{where}: defaults: {name}", faults) for name, text in limits.items()
-    }
-    if read is not None:
-        if read.baud not in BAUDS:
-            faults.append(f"{where}: baud: {read.baud} is none of {', '.join(map(str, BAUDS))}")
-        faults.extend(
-            f"{where}: labels: {label!r}: {name!r} is no field; known: {', '.join(sorted(slip_words.FIELDS))}"
-            for label, name in read.labels.items()
-            if name not in slip_words.FIELDS
-        )
-    if read is None or defaults is None or faults:
+    said = table.get("defaults", {})
+    defaults = read_defaults(said if isinstance(said, dict) else {}, where, faults)
+    limits = (None, None) if defaults is None else defaults_limits(defaults, where, faults)
+    if read is None or defaults is None:
         raise ConfigError(faults)
-    return SlipDevice(
+    if read.baud not in BAUDS:
+        faults.append(f"{where}: baud: {read.baud} is none of {', '.join(map(str, BAUDS))}")
+    words = device_words(read.labels, read.verdicts, read.parameters, where, faults)
+    if faults:
+        raise ConfigError(faults)
+    return TesterDevice(
         path=read.path,
         station=read.station,
-        serial=read.serial,
-        baud=read.baud,
-        format=read.format,
+        transport=SerialPort(read.serial, read.baud, read.format),
+        options=KeyValueTable(
+            block_end=read.block_end, start_label=read.start_label, end_label=read.end_label
+        ),
         charset=read.charset,
-        ends=frozenset(read.block_end),
-        start_label=read.start_label,
-        end_label=read.end_label,
         idle_s=read.idle_s,
         serial_no=read.serial_no,
         device_model=read.device_model,
         defaults=defaults,
-        lod=numbers["lod"],
-        loq=numbers["loq"],
-        words=slip_words.built_in().extended(
-            labels=read.labels, verdicts=read.verdicts, parameters=read.parameters
-        ),
+        lod=limits[0],
+        loq=limits[1],
+        words=words,
     )
-
-
-def _decimal(text: str, where: str, faults: list[str]) -> Decimal | None:
-    """Return the number in ``text`` (text, so that it stays decimal), None when blank or at fault."""
-    if not text:
-        return None
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("nan")
-    if not number.is_finite():
-        faults.append(f"{where}: {text!r} is not a decimal number")
-        return None
-    return number

@@ -6,7 +6,8 @@ import functools
 from typing import TYPE_CHECKING
 
 from drivers.modbus import models
-from drivers.modbus.models import UNKNOWN, build_point
+from drivers.modbus.build import build_point
+from drivers.modbus.models import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

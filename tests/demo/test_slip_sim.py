@@ -14,6 +14,7 @@ from demo.journal import SLIPS, STAGED, Slip, Staged, read_all
 from demo.simulators.config import PrinterTable, SimConfig, StagedSlipTable, load
 from demo.simulators.plant import Plant
 from demo.simulators.slip_sim import CUT
+from drivers.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -180,5 +181,5 @@ async def test_link_goes_with_the_tester(tmp_path: Path) -> None:
 def test_wrong_configuration_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "sim.toml"
     file.write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=r"sim\.toml"):
+    with pytest.raises(ConfigError, match=r"sim\.toml"):
         load(file)

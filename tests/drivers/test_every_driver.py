@@ -44,7 +44,7 @@ def test_the_sample_parses_and_devices_have_what_the_agent_asks(name):
     assert devices
     assert len({device.path for device in devices}) == len(devices)
     for device in devices:
-        assert device.bus.split(":")[0] in {"tcp", "serial"}
+        assert device.bus.split(":")[0] in {"tcp", "serial", "listen", "folder", "http"}
         assert device.poll_interval_s >= 0
 
 

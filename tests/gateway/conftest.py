@@ -115,7 +115,10 @@ async def server(mosquitto: Mosquitto) -> AsyncIterator[Server]:
         async with asyncio.timeout(10):
             await ready.wait()
         yield server
-        task.cancel()
+        # Python 3.11 can lose a cancellation that meets the end of a wait_for (in publish): say it until it is heard.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
 
 
 class FakeTime:

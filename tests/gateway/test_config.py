@@ -253,6 +253,56 @@ def load(tmp_path: Path, text: str) -> config.EdgeConfig:
     return config.load(file)
 
 
+SECOND = """
+[[station.device]]
+path = "plot3/soil2"
+driver = "modbus"
+host = "127.0.0.1"
+port = 5020
+model = "renke_soil_7in1"
+"""
+
+
+def test_a_unit_id_of_the_map_must_be_free_on_the_bus(tmp_path: Path) -> None:
+    where = "[station hl-001, device plot3/soil2]: unit_id: is missing; the map says 1, which on"
+    assert faults(tmp_path, GOOD + SECOND) == [
+        f"{where} tcp:127.0.0.1:5020 [station hl-001, device plot3/soil1] has too"
+    ]
+    file = tmp_path / "edge.toml"
+    for good in (
+        GOOD.replace("unit_id = 1", "unit_id = 2") + SECOND,
+        GOOD + SECOND.replace("5020", "5021"),
+        # Said for both: one controller may be two devices.
+        GOOD + SECOND + "unit_id = 1\n",
+    ):
+        file.write_text(good)
+        config.load(file)
+    both = GOOD.replace("unit_id = 1\n", "") + SECOND
+    assert [f.split(":")[0] for f in faults(tmp_path, both)] == [
+        "[station hl-001, device plot3/soil1]",
+        "[station hl-001, device plot3/soil2]",
+    ]
+
+
+def test_devices_on_one_converter_have_one_framing(tmp_path: Path) -> None:
+    second = SECOND + 'unit_id = 2\nframing = "rtu"\n'
+    (fault,) = faults(tmp_path, GOOD + second)
+    assert fault.startswith("[station hl-001, device plot3/soil2]: framing: 'rtu' on tcp:127.0.0.1")
+
+
+def test_what_a_map_leaves_open_names_file_table_and_key(tmp_path: Path) -> None:
+    for model, key in (
+        ("boqu_bh485_nh", "settings.water_ph.order"),
+        ("iot_s300smt", "settings.soil_ec.scale"),
+        ("qdy30a", "settings.water_level.unit"),
+    ):
+        text = GOOD.replace("renke_soil_7in1", model)
+        assert (
+            f"[station hl-001, device plot3/soil1]: {key}: is missing; "
+            f"the map of {model} does not say it"
+        ) in faults(tmp_path, text)
+
+
 def test_certificates_of_the_broker_table(tmp_path: Path, authority: Authority) -> None:
     ours = authority.sign("hl-001")
     edge = load(tmp_path, with_tls(tmp_path, authority, ours))

@@ -23,7 +23,7 @@ async def test_every_point_is_shown_beside_its_bytes(tmp_path: Path, meter: Mete
     assert "00 00 00 06 01 03 00 00 00 01" in text
     assert "00 00 00 05 01 03 02 00 01" in text
     (point,) = [line.split() for line in shown if "soil_moisture_counts" in line]
-    assert point == ["soil_moisture_counts", "1.0", "1", "good"]
+    assert point == ["soil_moisture_counts", "1.0", "1", "good", "00", "01"]
     assert meter.served == 1
 
 

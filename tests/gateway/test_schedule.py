@@ -55,22 +55,28 @@ def test_back_off_doubles_to_its_maximum_with_jitter(rng: random.Random) -> None
 
 
 def run_bus(
-    intervals: dict[str, float], dead: set[str], until: float, *, timeout_s: float = 0.0
+    intervals: dict[str, float],
+    dead: set[str],
+    until: float,
+    *,
+    timeout_s: float = 0.0,
+    poll_s: float = 0.0,
 ) -> tuple[dict[str, list[float]], BusSchedule[str]]:
     """Polls of each device when a dead one costs ``timeout_s``."""
     now = 0.0
     schedule = BusSchedule(list(intervals.items()), now, random.Random(3))
     polls: dict[str, list[float]] = {name: [] for name in intervals}
     while True:
-        slot = schedule.next()
+        slot = schedule.next(now)
         now = max(now, slot.due)
         if now > until:
             return polls, schedule
         polls[slot.device].append(now)
         if slot.device in dead:
             now += timeout_s
-            schedule.failed(slot, now)
+            schedule.failed(slot, now, silent_s=timeout_s)
         else:
+            now += poll_s
             schedule.answered(slot, now)
 
 
@@ -93,9 +99,31 @@ def test_a_dead_device_backs_off_alone() -> None:
     assert schedule.missed == 0
 
 
+@pytest.mark.parametrize("timeout_s", [0.2, 0.5])
+def test_a_probe_of_a_dead_device_is_put_off_until_it_fits(timeout_s: float) -> None:
+    """Eight devices at 1 Hz, 40 ms a poll: 0.72 s of each second are free."""
+    names = {f"probe{n}": 1.0 for n in range(8)}
+    polls, schedule = run_bus(names, {"probe3"}, 120.0, timeout_s=timeout_s, poll_s=0.04)
+    assert len(polls["probe3"]) >= 6
+    for name in names.keys() - {"probe3"}:
+        gaps = [b - a for a, b in pairwise(polls[name][5:])]
+        assert all(0.9 <= gap <= 1.1 for gap in gaps)
+    assert schedule.missed == 0
+
+
+def test_a_probe_that_never_fits_is_made_after_one_interval_more() -> None:
+    names = {f"probe{n}": 1.0 for n in range(8)}
+    polls, schedule = run_bus(names, {"probe3"}, 600.0, timeout_s=1.5, poll_s=0.04)
+    gaps = [b - a for a, b in pairwise(polls["probe3"])]
+    for nominal, gap in zip([2, 4, 8, 16, 32, 60, 60], gaps, strict=False):
+        assert 0.75 * nominal <= gap - 1.5 <= nominal + 1.0 + 8 * 0.04
+    assert len(gaps) >= 10
+    assert schedule.missed < 0.05 * 600 * 7
+
+
 def test_one_probe_ends_the_back_off() -> None:
     schedule = BusSchedule([("probe", 5.0)], 0.0, random.Random(3))
-    slot = schedule.next()
+    slot = schedule.next(0.0)
     grid = slot.due
     now = 0.0
     for _ in range(4):
@@ -111,7 +139,7 @@ def test_one_probe_ends_the_back_off() -> None:
 
 def test_an_interval_longer_than_the_largest_back_off_is_kept() -> None:
     schedule = BusSchedule([("gauge", 3600.0)], 0.0, random.Random(3))
-    slot = schedule.next()
+    slot = schedule.next(0.0)
     schedule.failed(slot, 100.0)
     assert 2700.0 <= slot.due - 100.0 <= 3600.0
 
@@ -121,7 +149,7 @@ def test_a_slow_bus_skips_and_counts() -> None:
     now = 0.0
     polled = []
     for _ in range(20):  # each poll takes 2 s: the bus can do a quarter of what is asked
-        slot = schedule.next()
+        slot = schedule.next(now)
         now = max(now, slot.due) + 2.0
         polled.append(slot.device)
         schedule.answered(slot, now)

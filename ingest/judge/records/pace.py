@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from drivers.records import ResultKind
 from ingest import tables
 from ingest.judge.catalogue.tables import clean
+from ingest.judge.records.corrections import is_correction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,13 +63,13 @@ class TestTime:
 def time_of(
     item: TestItem, record_id: str, kind: ResultKind | None, tested_ms: int | None
 ) -> TestTime | None:
-    """Return what counts of a record here; None of one that has no time or comes from a laboratory.
+    """Return what counts of a record here; None of one without a time, a correction, or one from a laboratory.
 
     A laboratory's series all bear the time of its report.
     """
-    if tested_ms is None or kind not in _SCREENED:
-        return None
     record = item.record
+    if tested_ms is None or kind not in _SCREENED or is_correction(record):
+        return None
     sample = (clean(record.sample_no, 60) or record_id, record.attempt)
     return TestTime(tested_ms, record_id, sample, _channel(kind, record.channel))
 
@@ -151,6 +152,7 @@ def _stored(connection: sa.Connection, device: Device, some: Sequence[TestTime])
             table.c.tested_ms >= at_ms[0] - RUN_MS,
             table.c.tested_ms <= at_ms[-1],
             table.c.result_kind.in_(_SCREENED),
+            table.c.parent_record_id.is_(None) | (table.c.attempt > 0),  # no correction
         )
         .order_by(table.c.tested_ms.desc())
         .limit(_MOST_STORED)

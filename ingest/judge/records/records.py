@@ -15,6 +15,7 @@ from ingest.judge.catalogue.tables import clean
 from ingest.judge.findings import LIMIT_UNVERIFIED, Finding, finding_id
 from ingest.judge.inserts import insert_new, insert_new_keys
 from ingest.judge.records import pace, rapid
+from ingest.judge.records.corrections import supersede
 from ingest.judge.records.pass_scope import pass_scope
 from ingest.judge.records.sample_sums import Siblings
 from ingest.judge.records.value_runs import DUPLICATE_VALUE_RUN, ValueRuns
@@ -65,7 +66,8 @@ class RecordJudge:
     def store(self, connection: sa.Connection, items: Sequence[TestItem]) -> list[Finding]:
         """Store the tests that are new, an event for each, and return their findings.
 
-        A test of a (station, dedup_key) or record_id that is stored already is left out.
+        A test of a (station, dedup_key) or record_id that is stored already is left out. One that completes or
+        corrects another takes its place.
         """
         siblings = Siblings(connection, self._catalogue, items)
         paced = pace.flags_of(connection, self._times(items))
@@ -80,6 +82,7 @@ class RecordJudge:
         rows = [_row(one) for one in judged.values()]
         new_ids = insert_new_keys(connection, tables.tests, "record_id", rows)
         new = [one for record_id, one in judged.items() if record_id in new_ids]
+        supersede(connection, [(one.record_id, _parent_id(one.item.record)) for one in new])
         insert_new(connection, tables.events, [_event(one) for one in new])
         _note_taken_ids(connection, [i for i in items if _record_id(i) not in new_ids])
         return [self._finding(one, breach) for one in new for breach in one.judgement.breaches]
@@ -186,6 +189,10 @@ def _record_id(item: TestItem) -> str:
     return _key(item.record.record_id, 64) or place
 
 
+def _parent_id(record: TestRecord) -> str | None:
+    return _key(record.parent_record_id, 64) or None
+
+
 def _time(text: str) -> int | None:
     try:
         return rapid.time_ms(text)
@@ -231,6 +238,7 @@ def _row(one: _Judged) -> dict[str, object]:
         "flags": list(one.flags),
         "incomplete": rapid.is_incomplete(record),
         "record": msgspec.to_builtins(record),
+        "parent_record_id": _parent_id(record),
     }
 
 

@@ -11,6 +11,7 @@ from drivers.records import Component, TestRecord
 from ingest import tables
 from ingest.judge.catalogue.names import fold
 from ingest.judge.catalogue.tables import clean
+from ingest.judge.records.corrections import IN_FORCE, is_correction
 from ingest.judge.records.rapid import method_class, sample_time_ms
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Siblings:
             .where(
                 table.c.sample_no.in_(sorted({number for _, number in samples})),
                 table.c.station.in_(sorted({station for station, _ in samples})),
+                IN_FORCE,
             )
             .order_by(table.c.inbox_pos.desc(), table.c.position.desc())
             .limit(_MOST)
@@ -130,6 +132,8 @@ class Siblings:
         if not may_sum(self._catalogue, record):
             return None
         held = self._held.setdefault(_sample(item), [])
+        if is_correction(record):
+            held[:] = [one for one in held if one.record_id != record.parent_record_id]
         whole = whole_residue(self._catalogue, record, held)
         held.append(record)
         return whole

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ingest import tables
 from ingest.judge.catalogue.tables import clean
+from ingest.judge.records.corrections import is_correction
 
 if TYPE_CHECKING:
     from ingest.batch import TestItem
@@ -36,7 +37,7 @@ class ValueRuns:
     def is_run(self, connection: sa.Connection, item: TestItem, record_id: str) -> bool:
         """Tell whether the record is at least the fifth in a row with its number; a sample's repeats do not count."""
         record = item.record
-        if record.value is None or not record.value.is_finite():
+        if record.value is None or not record.value.is_finite() or is_correction(record):
             return False
         key = (item.pack.station, clean(record.device_id, 80), clean(record.parameter, 80))
         run = self._runs.get(key)
@@ -68,6 +69,7 @@ def _read(connection: sa.Connection, key: tuple[str, str, str]) -> _Run:
             table.c.device == device,
             table.c.parameter == parameter,
             table.c.value.is_not(None),
+            table.c.parent_record_id.is_(None) | (table.c.attempt > 0),  # no correction
         )
         .order_by(table.c.inbox_pos.desc(), table.c.position.desc())
         .limit(RUN * 2)

@@ -58,6 +58,8 @@ async def test_row_has_names_verdict_and_alert(county, client):
             "incomplete": False,
             "source": "device",
             "attempt": 0,
+            "parent_record_id": None,
+            "superseded_by": None,
             "subject": "s1",
             "alert_id": alert_id,
             "qualifier": "eq",
@@ -192,3 +194,31 @@ async def test_a_pass_says_what_it_is_about(county, client, row, scope):
     county.add_test(verdict="pass", **row)
     (test,) = (await client.get("/api/v1/tests")).json()["tests"]
     assert test["pass_scope"] == scope
+
+
+async def test_a_completion_counts_once_and_its_parent_is_evidence(county, client):
+    done = county.add_test(sample_no="S1", parent_record_id="r00009", verdict="pass", value="12.0")
+    bare = county.add_test(sample_no="", verdict="suspect", superseded_by=done)
+    assert await pages(client) == [[done]]
+    for asked in (done, bare):
+        reply = (await client.get(f"/api/v1/tests/{asked}/sample")).json()
+        assert (reply["sample_no"], reply["verdict"]) == ("S1", "pass")
+        assert [item["verdict"] for item in reply["items"]] == ["pass"]
+        told = {row["record_id"]: row["superseded_by"] for row in reply["tests"]}
+        assert told == {done: None, bare: done}
+    overview = (await client.get("/api/v1/overview")).json()
+    assert (overview["tests_today"], overview["samples_rapid"]) == (1, 1)
+    assert overview["pass_rate_rapid"] == 1.0
+
+
+async def test_a_corrected_sample_number_leaves_the_wrong_sample(county, client):
+    first = county.add_test(sample_no="S1", verdict="pass")
+    right = county.add_test(sample_no="S2", verdict="suspect")
+    wrong = county.add_test(sample_no="S1", verdict="suspect", superseded_by=right)
+    of_first = (await client.get(f"/api/v1/tests/{first}/sample")).json()
+    assert (of_first["verdict"], [row["record_id"] for row in of_first["tests"]]) == (
+        "pass",
+        [first],
+    )
+    of_right = (await client.get(f"/api/v1/tests/{right}/sample")).json()
+    assert {row["record_id"] for row in of_right["tests"]} == {right, wrong}

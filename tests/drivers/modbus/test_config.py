@@ -75,7 +75,22 @@ def test_all_faults_at_once():
         (BASE, "model: give either model or points"),
         (MODEL | {"points": [POINT]}, "model: give either model or points"),
         (BASE | {"model": "renke_soil"}, "model: model 'renke_soil' is not known; did you mean"),
-        (MODEL | {"max_read": 3}, "max_read: belongs to inline points"),
+        (MODEL | {"max_read": 10}, "max_read: renke_soil_7in1 answers 9 registers at most"),
+        (MODEL | {"sentinels": [1]}, "sentinels: belongs to inline points"),
+        (
+            MODEL | {"variant": "7in1"},
+            "variant: '7in1' is not known; variants of renke_soil_7in1: none",
+        ),
+        (
+            BASE | {"model": "dragino_dr_water"},
+            "variant: is missing; variants of dragino_dr_water: DR-PH01, DR-ECK",
+        ),
+        (
+            BASE | {"model": "yosemitech_probe", "variant": "Y510", "poll_interval_s": 20},
+            "poll_interval_s: one measurement of yosemitech_probe takes 22 s",
+        ),
+        (INLINE | {"variant": "x"}, "variant: belongs to a model"),
+        (INLINE | {"address_shift": 1}, "address_shift: belongs to a model"),
         (MODEL | {"order": "ABCD"}, "order: renke_soil_7in1 fixes it already"),
         (
             MODEL | {"settings": {"soil_ph": {"scale": 1}}},
@@ -114,7 +129,7 @@ def test_all_faults_at_once():
             "water_ec: u32 needs 2 registers, max_read is 1",
         ),
         (MODEL | {"timeout_s": float("nan")}, "timeout_s: "),
-        (MODEL | {"unit_id": True}, "unit_id: Expected `int`, got `bool`"),
+        (MODEL | {"unit_id": True}, "unit_id: Expected `int | null`, got `bool`"),
     ],
 )
 def test_each_fault_names_field_and_remedy(table, fault):
@@ -123,13 +138,111 @@ def test_each_fault_names_field_and_remedy(table, fault):
 
 def test_what_the_map_leaves_open_is_required():
     assert faults(BASE | {"model": "qdy30a"}) == [
-        "settings.water_level.scale: is missing; the map of qdy30a does not say it",
         "settings.water_level.unit: is missing; the map of qdy30a does not say it",
     ]
-    device = parse(
-        BASE | {"model": "qdy30a", "settings": {"water_level": {"scale": 0.1, "unit": "cm"}}}, "t"
-    )
-    assert device.points[0].conversion.apply(device.points[0].scale) == Fraction(1, 1000)
+    settings = {"water_level": {"unit": "cm"}}
+    device = parse(BASE | {"model": "qdy30a", "settings": settings}, "t")
+    assert device.points[0].conversion.apply(device.points[0].scale) == Fraction(1, 100)
+    wind = {"wind_speed": {"scale": 0.1}}
+    table = BASE | {"model": "renke_rs_fsxcs"}
+    assert faults(table)[0].startswith("settings.wind_speed.scale: is missing")
+    assert {p.indicator: p.scale for p in parse(table | {"settings": wind}, "t").points}[
+        "air_wind_speed"
+    ] == Fraction(1, 10)
+
+
+def test_only_what_is_read_needs_settling():
+    table = BASE | {"model": "tuf2000"}
+    assert len(faults(table)) == 4
+    device = parse(table | {"indicators": ["water_flow_rate"]}, "t")
+    assert [p.indicator for p in device.points] == ["water_flow_rate"]
+
+
+def test_an_analysers_quantity_is_a_setting():
+    table = BASE | {"model": "jiangsu_mdssz"}
+    assert faults(table) == [
+        "settings.analyser_value.indicator: is missing; the map of jiangsu_mdssz does not say it"
+    ]
+    settings = {"analyser_value": {"indicator": "water_codcr"}}
+    device = parse(table | {"settings": settings, "indicators": ["water_codcr"]}, "t")
+    assert [(p.indicator, p.address) for p in device.points] == [("water_codcr", 30002)]
+    wrong = {"analyser_value": {"indicator": "water_cod"}}
+    assert "indicator 'water_cod' is not in the catalogue" in faults(table | {"settings": wrong})[0]
+
+
+def test_optional_points_are_read_when_they_are_named():
+    keller = BASE | {"model": "keller_30x"}
+    assert "water_ec" not in {p.indicator for p in parse(keller, "t").points}
+    (point,) = parse(keller | {"indicators": ["water_ec"]}, "t").points
+    assert point.address == 0x010C
+
+
+def test_a_variant_brings_its_points_blocks_and_steps():
+    table = BASE | {"model": "yosemitech_probe", "variant": "Y504", "indicators": ["water_do"]}
+    device = parse(table, "t")
+    assert (device.model, device.variant) == ("yosemitech_probe", "Y504")
+    assert [(b.address, b.count) for b in device.blocks] == [(0x2600, 6)]
+    assert [step.do.value for step in device.steps] == ["read", "wait", "points"]
+    assert device.steps[0].pdu().hex() == "0325000000"
+    assert device.steps[1].wait_ms == 8000
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "unit_id", "baud", "form", "timeout_s", "gap_ms"),
+    [
+        ("ecowitt_wn90lp", "", 0x90, 9600, "8N1", 0.5, 20),
+        ("dragino_dr_water", "DR-PH01", 0x10, 9600, "8N1", 1.0, 50),
+        ("dragino_dr_water", "DR-ECK", 0x11, 9600, "8N1", 1.0, 50),
+        ("aqualabo_c4e", "", 30, 9600, "8N2", 1.0, 50),
+        ("insitu_aqua_troll", "aqua_troll_600", 1, 19_200, "8E1", 2.0, 50),
+        ("supmea_turbidity_mlss", "", 0, 9600, "8N1", 1.0, 50),
+    ],
+)
+def test_a_model_alone_is_read_as_it_leaves_the_factory(
+    model, variant, unit_id, baud, form, timeout_s, gap_ms
+):
+    table = {"path": "p", "serial": "/dev/ttyUSB0", "model": model, "variant": variant}
+    if variant == "DR-ECK":
+        table["settings"] = {"water_ec": {"scale": 1}}
+    device = parse(table, "t")
+    assert (device.unit_id, device.unit_id_of_map) == (unit_id, True)
+    assert (device.line.baud, device.line.format) == (baud, form)
+    assert (device.timeout_s, device.gap_ms) == (timeout_s, gap_ms)
+    own = {"unit_id": 9, "baud": 1200, "format": "8O1", "timeout_s": 3.0, "gap_ms": 7}
+    device = parse(table | own, "t")
+    assert (device.unit_id, device.unit_id_of_map) == (9, False)
+    assert (device.line.baud, device.line.format) == (1200, "8O1")
+    assert (device.timeout_s, device.gap_ms) == (3.0, 7)
+
+
+def test_a_device_without_a_map_needs_a_unit_id():
+    less = {key: value for key, value in INLINE.items() if key != "unit_id"}
+    assert faults(less) == ["unit_id: is missing"]
+
+
+def test_a_smaller_max_read_for_old_firmware():
+    keller = BASE | {"model": "keller_30x", "max_read": 2}
+    assert [b.count for b in parse(keller, "t").blocks] == [2, 2, 2, 2]
+
+
+def test_address_shift_moves_all_that_is_asked():
+    table = BASE | {"model": "insitu_aqua_troll", "variant": "aqua_troll_400"}
+    straight, moved = parse(table, "t"), parse(table | {"address_shift": -1}, "t")
+    for one, other in zip(straight.points, moved.points, strict=True):
+        assert (other.address, other.start, other.end) == (
+            one.address - 1,
+            one.start - 1,
+            one.end - 1,
+        )
+        assert [c.address for c in other.checks] == [c.address - 1 for c in one.checks]
+    assert moved.steps[0].address == straight.steps[0].address - 1
+    assert [b.address for b in moved.blocks] == [b.address - 1 for b in straight.blocks]
+
+
+def test_who_answers_for_a_universal_unit_id():
+    table = BASE | {"model": "truebner_smt100"}
+    assert parse(table, "t").reply_unit is None
+    assert parse(table | {"unit_id": 0xFD}, "t").reply_unit == 0
 
 
 def test_one_order_settles_all_that_are_open():

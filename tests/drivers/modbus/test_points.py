@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus.points import ORDERS, Point, PointType, read_raw, value_of, write_raw
+from drivers.modbus.points import (
+    ORDERS,
+    Check,
+    Point,
+    PointType,
+    ScaleFrom,
+    read_raw,
+    read_text,
+    value_of,
+    write_raw,
+)
 from drivers.units import Conversion
 
 STRUCTS = {
@@ -178,3 +188,161 @@ def test_a_raw_value_that_does_not_fit_is_refused():
         write_raw(PointType.U16, "", 65_536)
     with pytest.raises(ValueError, match="does not fit"):
         write_raw(PointType.F32, "ABCD", 1e39)
+
+
+EDGES = {
+    PointType.F32: [
+        math.nan,
+        math.inf,
+        -math.inf,
+        -0.0,
+        4.2e-7,
+        1e-45,
+        -1e-40,
+        229.01,
+        3.4028234e38,
+    ],
+    PointType.F64: [math.nan, math.inf, -math.inf, -0.0, 4.2e-7, 5e-324, 229.01, 1.797e308],
+}
+
+
+def on_the_wire(plain, order):
+    """Lay out big-endian bytes by the letters of ``order``; knows nothing of the code under test."""
+    wire = bytes(plain["ABCDEFGH".index(letter)] for letter in order)
+    return struct.unpack(f">{len(wire) // 2}H", wire)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize(("kind", "order"), CASES)
+def test_behaviour_9_a_value_is_the_double_nearest_to_the_exact_decimal(kind, order, data):
+    raw = data.draw(values(kind) | st.sampled_from(EDGES.get(kind, [0])))
+    scale = data.draw(st.decimals("0.000001", 1000, places=6).filter(bool) | st.just(Decimal(1)))
+    offset = data.draw(st.decimals(-1000, 1000, places=3) | st.just(Decimal(0)))
+    plain = struct.pack(">" + STRUCTS[kind], raw)
+    point = Point("x", 0, kind, order=order, scale=Fraction(scale), offset=Fraction(offset))
+    value, quality = value_of(point, on_the_wire(plain, order))
+    (held,) = struct.unpack(">" + STRUCTS[kind], plain)
+    if not math.isfinite(held):
+        assert (value, quality) == (None, "bad:nan")
+        return
+    try:
+        nearest = float(Fraction(held) * Fraction(scale) + Fraction(offset))
+    except OverflowError:
+        assert (value, quality) == (None, "bad:range")
+        return
+    assert quality is None
+    assert value == nearest
+    if scale == 1 and offset == 0:
+        assert struct.pack(">d", value) == struct.pack(">d", held)
+
+
+@pytest.mark.parametrize("order", ORDERS[2])
+@pytest.mark.parametrize("number", [0, 1, 9, 10, 12_345_678, 99_999_999])
+def test_bcd_is_read_by_its_digits(order, number):
+    plain = bytes.fromhex(f"{number:08d}")
+    point = Point("x", 0, PointType.BCD32, order=order, scale=Fraction("0.01"))
+    assert value_of(point, on_the_wire(plain, order)) == (float(Fraction(number, 100)), None)
+    assert write_raw(PointType.BCD32, order, number) == on_the_wire(plain, order)
+
+
+def test_a_digit_above_nine_is_no_value():
+    assert value_of(Point("x", 0, PointType.BCD16), [0x12A4]) == (None, "bad:encoding")
+    with pytest.raises(ValueError, match="is no bcd16"):
+        read_raw(PointType.BCD16, "", [0x12A4])
+    with pytest.raises(ValueError, match="does not fit"):
+        write_raw(PointType.BCD16, "", 10_000)
+
+
+@given(raw=st.integers(0, 0xFFFF))
+@pytest.mark.parametrize(
+    ("mask", "shift", "width"), [(0x000F, 0, 4), (0x0FF0, 4, 8), (1 << 15, 15, 1)]
+)
+def test_a_mask_picks_bits(mask, shift, width, raw):
+    value, _ = value_of(Point("x", 0, PointType.U16, mask=mask), [raw])
+    assert value == (raw >> shift) % (1 << width)
+
+
+@pytest.mark.parametrize("kind", [PointType.I16, PointType.F32, PointType.BCD16])
+def test_bits_are_picked_out_of_unsigned_values_only(kind):
+    with pytest.raises(ValueError, match="does not pick bits"):
+        Point("x", 0, kind, order="ABCD" if kind.words == 2 else "", mask=1)
+
+
+@given(whole=st.integers(-(2**31), 2**31 - 1), part=st.floats(0, 1, width=32))
+@pytest.mark.parametrize("order", ORDERS[2])
+def test_a_counter_is_its_whole_part_and_its_fraction(order, whole, part):
+    words = (
+        *on_the_wire(struct.pack(">i", whole), order),
+        *on_the_wire(struct.pack(">f", part), order),
+    )
+    point = Point("x", 8, PointType.I32_F32, order=order, scale=Fraction("0.001"))
+    exact = (Fraction(whole) + Fraction(part)) / 1000
+    assert value_of(point, words) == (float(exact), None)
+
+
+def test_a_counter_without_a_fraction_is_no_value():
+    point = Point("x", 8, PointType.I32_F32, order="CDAB")
+    assert value_of(point, [1, 0, 0, 0x7FC0]) == (None, "bad:nan")
+
+
+@pytest.mark.parametrize(("kind", "code"), [(PointType.CLOCK_U16, "H"), (PointType.CLOCK_F32, "f")])
+def test_a_clock_is_beijing_time(kind, code):
+    order = ORDERS[kind.element_words][-1]
+    fields = [2026, 11, 24, 8, 30, 15]
+    words = [
+        word for field in fields for word in on_the_wire(struct.pack(f">{code}", field), order)
+    ]
+    point = Point("x", 0, kind, order=order)
+    assert value_of(point, words) == (1795480215.0, None)
+    assert write_raw(kind, order, 1795480215) == tuple(words)
+
+
+@pytest.mark.parametrize(
+    "fields", [[26, 11, 24, 8, 30, 15], [2026, 2, 30, 0, 0, 0], [0] * 6, [0xFFFF] * 6]
+)
+def test_a_date_that_does_not_exist_is_no_value(fields):
+    assert value_of(Point("x", 0, PointType.CLOCK_U16), fields) == (None, "bad:encoding")
+
+
+def test_a_clock_of_half_days_is_no_value():
+    words = [w for f in (2026, 11, 24.5, 8, 30, 15) for w in write_raw(PointType.F32, "ABCD", f)]
+    assert value_of(Point("x", 0, PointType.CLOCK_F32, order="ABCD"), words) == (
+        None,
+        "bad:encoding",
+    )
+
+
+def test_the_factor_may_stand_in_another_register():
+    factors = tuple((n, Fraction(1, 10**n)) for n in range(4))
+    point = Point(
+        "x",
+        4,
+        PointType.I16,
+        scale_from=ScaleFrom(2, factors),
+        conversion=Conversion(Fraction(1, 1000)),
+        valid_max=Fraction("1.5"),
+    )
+    assert (point.start, point.end) == (2, 5)
+    assert value_of(point, [3, 0, 3]) == (0.000003, None)  # 0.003 mm in m, rounded once
+    assert value_of(point, [1, 0, 15]) == (0.0015, None)
+    assert value_of(point, [1, 0, 16]) == (None, "bad:range")
+    assert value_of(point, [9, 0, 15]) == (None, "bad:scale")
+
+
+def test_other_registers_decide_whether_a_value_is_one():
+    checks = (
+        Check(6, frozenset({0}), "bad:device", PointType.U8_HIGH_BYTE),
+        Check(3, frozenset({17, 18}), "bad:identity"),
+    )
+    point = Point("x", 4, PointType.F32, order="ABCD", checks=checks)
+    assert (point.start, point.end) == (3, 7)
+    assert value_of(point, [17, 0x41C8, 0, 0x00FF]) == (25.0, None)
+    assert value_of(point, [17, 0x41C8, 0, 0x0100]) == (None, "bad:device")
+    assert value_of(point, [16, 0x41C8, 0, 0]) == (None, "bad:identity")
+
+
+def test_a_serial_number_in_ascii():
+    words = struct.unpack(">7H", b"YL0114010022\0\0")
+    assert read_text(words) == "YL0114010022"
+    assert read_text([0xFFFF, 0xFFFF]) == ""
+    assert read_text([0x41C8]) == ""

@@ -12,8 +12,9 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from drivers.errors import LinkError
 from drivers.modbus.config import parse
 from drivers.modbus.frames import mbap_frame, read_request
+from drivers.modbus.lines import TcpLine
 from drivers.modbus.points import PointType, write_raw
-from drivers.modbus.session import ModbusSession, open_session
+from drivers.modbus.session import ModbusSession, open_link, open_session
 
 UNIT = 7
 
@@ -354,7 +355,7 @@ async def test_unit_0_takes_only_its_own_answer():
     )
     server = Scripted(lambda _u, _f, _a, _c, n: [(n, 5 if n == 1 else 0, words(6))])
     async with server.running() as port:
-        session = ModbusSession("127.0.0.1", port, clock())
+        session = ModbusSession(open_link(TcpLine("127.0.0.1", port)), clock())
         try:
             assert by_indicator(await session.poll(config)) == {"soil_ph": "bad:frame"}
         finally:
@@ -373,6 +374,26 @@ async def test_a_later_block_without_answer_does_not_spoil_the_first():
         "soil_ec": "bad:no_answer",
     }
     assert next(r for r in raws if r.reading.indicator == "soil_ph").reply == b""
+
+
+async def test_silence_while_a_refused_block_is_halved_keeps_what_was_read():
+    silent = True
+
+    def answer(_unit, _function, address, count, _n):
+        if address <= 4 < address + count:
+            return bytes([0x83, 2])
+        return None if silent and address > 4 else good(address, count)
+
+    server = Scripted(answer)
+    config = {"timeout_s": 0.2}
+    async with server.running() as port, session_for(device(port, **config)) as session:
+        first = by_indicator(await session.poll(device(port, **config)))
+        silent = False
+        second = by_indicator(await session.poll(device(port, **config)))
+    expected = dict(zip(INDICATORS, map(float, range(1, 8)), strict=True))
+    expected["soil_n"] = "bad:illegal_address"
+    assert second == expected  # the search that was cut short was made again
+    assert first == expected | {"soil_p": "bad:no_answer", "soil_k": "bad:no_answer"}
 
 
 async def test_hang_up_ends_the_wait_and_the_next_poll_reconnects():
@@ -457,6 +478,6 @@ async def test_two_devices_share_a_connection_and_keep_their_plans():
 
 
 async def test_close_twice_and_before_the_first_poll():
-    session = ModbusSession("127.0.0.1", 1, clock())
+    session = ModbusSession(open_link(TcpLine("127.0.0.1", 1)), clock())
     await session.close()
     await session.close()

@@ -24,7 +24,7 @@ def test_what_a_device_has():
         "serial:/dev/pts/7",
         0.0,
     )
-    assert (device.baud, device.format, device.charset) == (9600, "8N1", "gbk")
+    assert (device.transport.baud, device.transport.format, device.charset) == (9600, "8N1", "gbk")
     assert device.defaults.purpose is Purpose.SPECIAL
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from drivers.slip.config import parse
-from drivers.slip.points import record_of
+from drivers.tester.points import record_of
 
 CASES = sorted(path for path in Path(__file__).with_name("golden").iterdir() if path.is_dir())
 NOW_MS = 1_793_580_300_000
@@ -19,9 +19,9 @@ def test_slip_gives_its_records(case):
     assert (case / "source.md").read_text(encoding="utf-8").strip()
     device = parse({"path": "tester1", "serial": "/dev/null"}, "golden")
     reader = device.reader()
-    reader.receive(bytes.fromhex((case / "slip.hex").read_text()))
+    reader.feed(bytes.fromhex((case / "slip.hex").read_text()))
     records = []
-    while (slip := reader.next_slip()) is not None:
+    while (slip := reader.next()) is not None:
         records.append(json.loads(msgspec.json.encode(record_of(slip, device, NOW_MS))))
     assert [
         {key: record.get(key, [] if key == "quality_flags" else None) for key in wanted}

@@ -196,6 +196,10 @@ export interface Test {
   findings: Citation[];
   flags: string[];
   incomplete: boolean;
+  /** The record that this one completes, corrects or repeats. */
+  parent_record_id: string | null;
+  /** The record that completed or corrected this one and counts in its place. */
+  superseded_by: string | null;
   source: string;
   attempt: number;
   subject: string;

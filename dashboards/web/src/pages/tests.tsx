@@ -115,6 +115,8 @@ export function TestRecord({ test }: { test: Test }) {
     ["device", test.device_name ? `${test.device_name} · ${test.device}` : test.device],
     ["attempt", test.attempt === 0 ? t("attempt_first") : t("attempt_again", { n: test.attempt })],
     ["source", term("src_", test.source)],
+    ["completes", test.parent_record_id && test.attempt === 0 && <span class="mono">{test.parent_record_id}</span>],
+    ["completed_by", test.superseded_by && <span class="mono">{test.superseded_by}</span>],
     ["tested_at", <When ms={test.tested_ms} />],
     ["received_at", <When ms={test.received_ms} />],
   ];
@@ -137,10 +139,11 @@ export function TestRecord({ test }: { test: Test }) {
 function SampleTests({ test }: { test: Test }) {
   const sample = useResource<Sample>(`sample/${test.record_id}`, (signal) => api.sample(test.record_id, signal), { poll_ms: 30_000, keep: true });
   const one = (record: Test) => (
-    <li key={record.record_id} data-testid="sample-test" aria-current={record.record_id === test.record_id ? "true" : undefined}>
+    <li key={record.record_id} class={record.superseded_by ? "dim" : undefined} data-testid="sample-test" aria-current={record.record_id === test.record_id ? "true" : undefined}>
       <span>{record.attempt === 0 ? t("attempt_first") : t("attempt_again", { n: record.attempt })}</span> <When ms={record.tested_ms} />{" "}
       {pick(record.parameter_zh, record.parameter_en, record.parameter)} <b class="num">{measuredText(record) || term("sr_", record.screen_result) || record.value_text || "—"}</b>{" "}
-      <VerdictTag verdict={record.verdict} scope={record.pass_scope} />
+      <VerdictTag verdict={record.verdict} scope={record.pass_scope} />{" "}
+      {record.superseded_by && <span class="tag">{t("superseded")}</span>}
     </li>
   );
   return (
