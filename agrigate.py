@@ -50,7 +50,7 @@ class Commands(click.Group):
         "simulate": "Run simulated instruments that misbehave on command.",
         "standards": "List, search, check and compare the limit catalogue.",
         "station": "Enrol stations, decide about their gateways' keys: asks a running server.",
-        "store": "Say what is wrong with the store of readings.",
+        "store": "Look after the store of readings.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
         "backup": "server",

@@ -55,8 +55,10 @@ class Metrics:
         life: str,
         now_ms: Callable[[], int],
         beside: Sequence[Collector] = (),
+        publishers: Subscriber | None = None,
     ) -> None:
         self._ingest = ingest
+        self._publishers = publishers
         self._store = store
         self._subscriber = subscriber
         self._inbox = inbox
@@ -79,6 +81,11 @@ class Metrics:
         if self._subscriber.connected_since_ms is None:
             reasons.append(f"broker: {self._subscriber.refusal or 'not connected'}")
         holding = self._ingest.holding()
+        if self._publishers is not None and self._publishers.connected_since_ms is None:
+            # While ingest holds, or may not use the broker, there is no such connection: that is said already.
+            refusal = self._publishers.refusal or "not connected"
+            if refusal not in (holding, self._subscriber.refusal):
+                reasons.append(f"publishers: {refusal}")
         return [*reasons, holding] if holding else reasons
 
     def collect(self) -> Iterator[Metric]:
@@ -160,6 +167,12 @@ class Metrics:
             "1 while connected to the broker",
             value=self._subscriber.connected_since_ms is not None,
         )
+        if self._publishers is not None:
+            yield GaugeMetricFamily(
+                "ingest_publishers_connected",
+                "1 while the connection for devices without an agent stands",
+                value=self._publishers.connected_since_ms is not None,
+            )
         ends = GaugeMetricFamily(
             "ingest_certificate_not_after_timestamp_seconds",
             "When a certificate ends, seconds since 1970",

@@ -255,7 +255,7 @@ def _site(config: ServerConfig) -> Site | None:
 
 def _access_probe(config: ServerConfig) -> AccessProbe | None:
     if config.probe is not None and not config.open_broker:
-        return AccessProbe(config.broker, config.probe)
+        return AccessProbe(config.broker, config.probe, publishers=config.publishers_mqtt)
     log.warning(
         "broker_open",
         host=config.broker.host,
@@ -372,6 +372,7 @@ class _Server:
             after=self._signal.notify,
             on_failure=self._fail,
         )
+        publishers = self._publishers(subscriber)
         self._ingest = IngestService(
             subscriber=subscriber,
             inbox=inbox,
@@ -384,7 +385,7 @@ class _Server:
             now_ms=now_ms,
             on_failure=self._fail,
             room=room,
-            publishers=self._publishers(subscriber),
+            publishers=publishers,
             evidence=lambda: packs_to_keep(operational),
             upkeep=StoreUpkeep(
                 store.readings,
@@ -406,6 +407,7 @@ class _Server:
             life=self._parts.life,
             now_ms=now_ms,
             beside=self._collectors(),
+            publishers=publishers,
         )
 
     def _publishers(self, beside: Subscriber) -> PublisherSubscriber | None:

@@ -105,7 +105,7 @@ def _say_copied(copied: Copied, source: Stock, target: Target) -> None:
         click.echo(f"{copied.begun_at} readings were there from an earlier run")
     if copied.left:
         click.echo(
-            f"{copied.left} readings that InfluxDB cannot hold (infinite, before 1677, after 2262) stay in {source.place}",
+            f"{copied.left} readings InfluxDB cannot hold (infinite, before 1677, after 2262) stay in {source.place}",
             err=True,
         )
     click.echo(

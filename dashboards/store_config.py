@@ -66,6 +66,7 @@ def influx_login(
     password = reader.secret(table.password_file, f"{where}: password_file")
     if (token or password) and address.scheme == "http" and address.hostname not in LOOPBACK:
         warnings.append(f"{where}: url: http sends the password readable to {address.hostname}")
+    secret_file = table.token_file or table.password_file
     ca_file = directory / table.ca_file if table.ca_file else None
     if ca_file is not None and not ca_file.is_file():
         faults.append(f"{where}: ca_file: {ca_file}: is no file")
@@ -78,6 +79,7 @@ def influx_login(
         retention_policy=table.retention_policy,
         username=table.username,
         password=password or "",
+        secret_file=directory / secret_file if secret_file else None,
         gzip=table.gzip,
         ca_file=ca_file,
         timeout_s=table.timeout_s,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.broker import BrokerLogin
 
 SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5; with 3.1.1 the broker's own setting
+LOOK_EVERY_S = 0.1
 RECEIVE_MAXIMUM = 200  # messages sent to us and not acknowledged: what a group commit may hold
 
 
@@ -53,6 +54,15 @@ class PublisherSubscriber(Subscriber):
         self.messages = beside.messages
         self.tally = beside.tally
         self._connection = _Connection()
+        self._beside = beside
+
+    def _may_connect(self) -> bool:
+        """Wait for the edge link's connection: before each of those the broker's access list is proven."""
+        while self._beside.connected_since_ms is None:
+            self.refusal = self._beside.refusal
+            if self._stopping.wait(LOOK_EVERY_S):
+                return False
+        return super()._may_connect()
 
     def _connect(self, client: mqtt.Client) -> None:
         self._connection = _Connection()

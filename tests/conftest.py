@@ -128,6 +128,7 @@ class Postgres:
             "shared_buffers": "32MB",
             "wal_level": "minimal",
             "max_wal_senders": 0,
+            "track_commit_timestamp": "on",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._process = subprocess.Popen(

@@ -176,7 +176,7 @@ def test_every_command_of_ours_exists() -> None:
             for word in words
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
-                "|standards|show|check|diff|rejudge|map|test|record-key|revoke"
+                "|standards|show|check|diff|rejudge|map|test|record-key|revoke|store|copy|export"
                 "|scan|probe|modbus|decode|simulate",
                 word,
             )

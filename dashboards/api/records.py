@@ -25,7 +25,8 @@ from ingest.registry.record_keys import RecordKey
 
 PER_S, BURST = 10.0, 60  # of one key
 RETRY_AFTER_S = 10
-_MEDIA = ("application/json", "application/senml+json")
+_FORM = "application/x-www-form-urlencoded"  # also what curl says of anything
+_MEDIA = ("application/json", "application/senml+json", _FORM)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,100}")
 _DAY_MS = 24 * 3_600_000
 
@@ -86,7 +87,8 @@ router = APIRouter(tags=["records"])
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": f"A list of SenML records (RFC 8428), or test records; at most {MAX_RECORDS_BYTES} bytes.",
+        "description": "A list of SenML records (RFC 8428), test records, or an upload in the way of Anhui's"
+        f" notice; at most {MAX_RECORDS_BYTES} bytes.",
         "content": {
             "application/senml+json": {"schema": {"type": "array", "items": {"type": "object"}}},
             "application/json": {
@@ -98,9 +100,18 @@ _BODY = {
                             "required": ["tests"],
                             "properties": {"tests": {"type": "array", "items": {"type": "object"}}},
                         },
+                        {
+                            "type": "object",
+                            "required": ["details"],
+                            "properties": {
+                                "count": {"type": "integer"},
+                                "details": {"type": "array", "items": {"type": "object"}},
+                            },
+                        },
                     ]
                 }
             },
+            _FORM: {"schema": {"type": "object", "additionalProperties": {"type": "string"}}},
         },
     },
     "parameters": [
@@ -115,12 +126,12 @@ _BODY = {
     ],
 }
 _MEANINGS = {
-    400: "The body is not JSON that can be read",
+    400: "The body is of no form that can be read",
     401: "No valid key of a device",
     404: "The key's station is not registered any more",
     409: "The Idempotency-Key was used for another body",
     413: "The body is too large",
-    415: "Neither JSON nor SenML JSON",
+    415: "Neither JSON nor SenML JSON nor a form",
     422: "Nothing can be used; nothing was taken",
     429: "Too many requests; Retry-After says for how long to wait",
     503: "Nothing is taken now, or it is not known that it was: send it again after Retry-After",

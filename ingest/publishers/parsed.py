@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from drivers.records import TestRecord
 
 WHOLE = -1  # the place of a fault that concerns the message as a whole
+MAX_TESTS = 500  # of one message
 
 
 class RecordError(ValueError):
@@ -55,3 +56,11 @@ class Context:
     station: str
     device: str
     received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of a message and what they are as strict JSON, or the ``JsonError`` that says why they are none."""
+
+    raw: bytes
+    document: object

@@ -9,7 +9,8 @@ import msgspec
 from drivers.records import TestRecord
 from ingest.publishers import senml, strict_json
 from ingest.publishers.address import Address, Channel, split
-from ingest.publishers.parsed import WHOLE, Context, Parsed, RecordError
+from ingest.publishers.anhui_upload import AnhuiFormat
+from ingest.publishers.parsed import MAX_TESTS, WHOLE, Body, Context, Parsed, RecordError
 from ingest.publishers.strict_json import JsonError, Twice, kind_of
 
 if TYPE_CHECKING:
@@ -17,17 +18,15 @@ if TYPE_CHECKING:
 
     from ingest.publishers.mapping import Rule
 
-MAX_TESTS = 500  # of one message
-
 
 class BodyFormat(Protocol):
     """A form of records that come over HTTP, known by its content; another one is another entry of ``FORMATS``."""
 
-    def is_mine(self, document: object) -> bool:
-        """Whether ``document`` (strict JSON) is of this form, be it well done or not."""
+    def is_mine(self, body: Body) -> bool:
+        """Whether it is of this form, be it well done or not."""
         ...
 
-    def read(self, document: object, context: Context) -> Parsed:
+    def read(self, body: Body, context: Context) -> Parsed:
         """Return what it says; never raises."""
         ...
 
@@ -35,13 +34,13 @@ class BodyFormat(Protocol):
 class SenmlFormat:
     """A list of SenML records."""
 
-    def is_mine(self, document: object) -> bool:
+    def is_mine(self, body: Body) -> bool:
         """Whether it is a list."""
-        return isinstance(document, list)
+        return isinstance(body.document, list)
 
-    def read(self, document: object, context: Context) -> Parsed:
+    def read(self, body: Body, context: Context) -> Parsed:
         """Resolve the records."""
-        return senml.read(document, context, {})
+        return senml.read(body.document, context, {})
 
 
 class TestsFormat:
@@ -49,13 +48,13 @@ class TestsFormat:
 
     __test__ = False
 
-    def is_mine(self, document: object) -> bool:
+    def is_mine(self, body: Body) -> bool:
         """Whether it has ``tests``."""
-        return isinstance(document, dict) and "tests" in document
+        return isinstance(body.document, dict) and "tests" in body.document
 
-    def read(self, document: object, context: Context) -> Parsed:
+    def read(self, body: Body, context: Context) -> Parsed:
         """Check each record."""
-        parsed = Parsed()
+        parsed, document = Parsed(), body.document
         tests = document["tests"] if isinstance(document, dict) else None
         if not isinstance(tests, list) or len(tests) > MAX_TESTS:
             said = f"is {kind_of(tests)}, not a list of at most {MAX_TESTS} test records"
@@ -69,7 +68,7 @@ class TestsFormat:
         return parsed
 
 
-FORMATS: tuple[BodyFormat, ...] = (SenmlFormat(), TestsFormat())
+FORMATS: tuple[BodyFormat, ...] = (TestsFormat(), AnhuiFormat(), SenmlFormat())
 
 
 class MessageReader:
@@ -90,8 +89,9 @@ class MessageReader:
         parsed = Parsed()
         try:
             address = split(topic)
-            document = strict_json.decode(body)
-            return self._read(topic, address, document, received_ms)
+            if address.channel is Channel.RECORDS:
+                return self._records(body, Context(address.station, address.levels, received_ms))
+            return self._read(topic, address, strict_json.decode(body), received_ms)
         except JsonError as exc:
             parsed.refuse(WHOLE, RecordError("body", str(exc)))
         except RecordError as exc:
@@ -107,15 +107,25 @@ class MessageReader:
                 raise RecordError("body", fault)
             return rule.read(document, address, received_ms)
         context = Context(address.station, address.levels, received_ms)
-        if address.channel is Channel.SENML:
-            return senml.read(document, context, _names(rule))
+        return senml.read(document, context, _names(rule))
+
+    def _records(self, raw: bytes, context: Context) -> Parsed:
+        try:
+            body = Body(raw, strict_json.decode(raw))
+        except JsonError as exc:
+            body = Body(raw, exc)
+        document = body.document
         if isinstance(document, Twice):
             raise RecordError("body", document.reason)
         for form in self._formats:
-            if form.is_mine(document):
-                return form.read(document, context)
+            if form.is_mine(body):
+                return form.read(body, context)
+        if isinstance(document, JsonError):
+            raise document
         raise RecordError(
-            "body", f'is {kind_of(document)}: neither a list of SenML records nor {{"tests": […]}}'
+            "body",
+            f'is {kind_of(document)}: neither a list of SenML records nor {{"tests": […]}}'
+            " nor an upload with details",
         )
 
     def rule_of(self, topic: str, address: Address) -> Rule | None:

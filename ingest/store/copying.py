@@ -119,7 +119,7 @@ def copy(source: Stock, target: Target, report: Callable[[str, int, int], None])
                 held = np.flatnonzero(target.holds(rows))
                 done = Done(pieces, done.readings + (0 if level else len(rows["t_ms"])))
                 target.put(level, source.series, take(rows, held), done)
-                report("copied" if level is None else f"copied, now {level}s", done.readings, total)
+                report("copied" if level is None else f"copied, and {level}s", done.readings, total)
     target.seal(source.cursor, source.latest())
     there = target.stock()
     try:
@@ -144,14 +144,22 @@ def _compare(
     compared = {True: 0, False: 0}
     left = 0
     total = source.count()
+    read = 0
+
+    def note(rows: int) -> None:
+        nonlocal read
+        read += rows  # of one store, then of the other
+        report("compared", min(read // 2, total), total)
+
     for level in target.levels:
         for month in sorted({*source.months(level), *there.months(level)}):
-            ours, lost = digests(source, level, month, target.holds)
-            theirs, _ = digests(there, level, month)
+            seen = note if level is None else None
+            ours, lost = digests(source, level, month, holds=target.holds, seen=seen)
+            theirs, _ = digests(there, level, month, seen=seen)
             left += lost if level is None else 0
             compared[level is None] += sum(one[0] for one in ours.values())
             found += _differences(level, month, ours, theirs)
-            report("compared", compared[True] + left, total)
+    report("compared", total, total)
     if found:
         raise DifferentError(found)
     return Copied(compared[True], compared[False], left, begun_at, source.cursor)
@@ -182,13 +190,17 @@ def digests(
     stock: Stock,
     level: Level | None,
     month_ms: int,
+    *,
     holds: Callable[[Columns], NDArray[np.bool_]] | None = None,
+    seen: Callable[[int], None] | None = None,
 ) -> tuple[dict[Series, Digest], int]:
     """Return of each series count and two sums of hashes of a month's rows, and how many were left out."""
     by_series: dict[int, Digest] = {}
     left = 0
     for piece in stock.pieces(level, month_ms):
         rows = stock.read(piece)
+        if seen is not None:
+            seen(len(rows["t_ms"]))
         if holds is not None:
             held = np.flatnonzero(holds(rows))
             left += len(rows["t_ms"]) - len(held)

@@ -235,7 +235,7 @@ class NewDuckDB:
         found = db.execute("SELECT source, pieces, readings FROM copying").fetchall()
         if found and found[0][0] == mark:
             return int(found[0][1]), int(found[0][2])
-        if found:
+        if found or self._ids:  # of another source, or killed while it was being renamed
             self.reset()
             db = self._open()
         db.execute("INSERT INTO copying VALUES (?, 0, 0)", (mark,)).fetchall()

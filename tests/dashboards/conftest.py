@@ -36,6 +36,7 @@ from ingest.tables import (
     subjects,
     tests,
 )
+from tests.conftest import Databases
 
 NOW_MS = 1_777_600_000_000  # 2026-05-01 09:46:40 in Shanghai
 EPOCH = "01JDWZ0000000000000000000A"
@@ -247,6 +248,12 @@ class County:
 
     def app(self, **changes):
         return create_app(replace(self.sources, **changes)) if changes else create_app(self.sources)
+
+
+@pytest.fixture
+def databases():
+    """SQLite; a module whose SQL may differ takes the fixture of both engines from ``tests.conftest`` instead."""
+    return Databases(None)
 
 
 @pytest.fixture

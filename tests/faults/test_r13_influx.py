@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from ingest.decode import ArrivalOrder, Decoder, SeriesIndex
+from ingest.detect.flags import QualityFlags
+from ingest.detect.thresholds import NoThresholds
+from ingest.inbox import Inbox
 from tests.conftest import until
 from tests.faults.server_process import BAD_PH, GOOD_PH, T0_MS, ServerProcess, Station
 from tests.influxdb import Influx
@@ -85,10 +89,27 @@ def findings(server: ServerProcess) -> int:
     return count
 
 
-def rows_there(influx: Influx) -> list[tuple[int, float, int, str | None]]:
-    told = influx.run('SELECT v, inbox_pos, dup FROM "reading"', db="farm", epoch="ms")
+Row = tuple[int, float, int, str | None, int, int]
+
+
+def rows_there(influx: Influx) -> list[Row]:
+    """Return time, value, place, dup, quality and flags of each."""
+    told = influx.run('SELECT v, inbox_pos, dup, q, flags FROM "reading"', db="farm", epoch="ms")
     [result] = json.loads(told)["results"]
     return [tuple(row) for row in result["series"][0]["values"]] if "series" in result else []
+
+
+def rows_of_inbox(server: ServerProcess) -> list[Row]:
+    """Return what an undisturbed store would hold: all packs decoded and flagged in one go."""
+    inbox = Inbox.open_read_only(server.data / "inbox.db")
+    packs = inbox.read_after(0, 10**9)
+    inbox.close()
+    order = ArrivalOrder()
+    batch = order.flag(Decoder(SeriesIndex()).decode(packs))
+    batch = QualityFlags(NoThresholds()).flag(batch, order.by_series)
+    columns = (batch.t_ms, batch.v, batch.inbox_pos, batch.q, batch.flags)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [(t, v, pos, None, q, flags) for t, v, pos, q, flags in rows]
 
 
 def alerts_flow(server: ServerProcess, load: Load) -> None:
@@ -128,7 +149,9 @@ def stand_still_and_come_back_empty(
     until(lambda: metric(server, BEHIND) == 0 and server.is_judged(), within_s=120)
     assert server.ask("/readyz") == 200
     expected = [(T0_MS + n, value, n + 1, None) for n, value in enumerate(load.values)]
-    assert rows_there(influx) == expected
+    there = rows_there(influx)
+    assert [row[:4] for row in there] == expected
+    assert there == rows_of_inbox(server)
     [(packs,)] = server.rows("SELECT count(*) FROM packs", "inbox.db")
     assert (packs, server.stored()) == (len(expected), len(expected))
     assert findings(server) == len(expected) // 10
@@ -167,4 +190,4 @@ def test_a_server_whose_influxdb_is_away_at_the_start_begins_all_the_same(
     finally:
         load.end()
     until(lambda: metric(server, BEHIND) == 0)
-    assert [v for _, v, _, _ in rows_there(own_influx)] == load.values
+    assert [v for _, v, *_ in rows_there(own_influx)] == load.values

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.conftest import free_port, until
-from tests.faults.server_process import BAD_PH, GOOD_PH, ROOT, ServerProcess, Station
+from tests.faults.server_process import BAD_PH, GOOD_PH, ROOT, T0_MS, ServerProcess, Station
 
 pytestmark = pytest.mark.mosquitto
 ROLES = ("ingest", "alerts", "web")
@@ -23,11 +26,14 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         self.ids: list[str] = []
+        self.came: dict[str, float] = {}  # alert → when its first event came, UTC ms
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
+                came_ms = time.time_ns() / 1e6
+                event = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                receiver.came.setdefault(event["data"]["alert_id"], came_ms)
                 receiver.ids.append(self.headers["webhook-id"])
                 self.send_response(204)
                 self.end_headers()
@@ -179,6 +185,95 @@ def test_a_breach_reaches_the_webhook_and_each_role_may_be_killed(roles, mosquit
             assert roles.ask(role, "/healthz").status_code == 200
             roles.processes[role].terminate()
         assert {role: roles.processes[role].wait(30) for role in ROLES} == dict.fromkeys(ROLES, 0)
+
+
+def test_postgresql_killed_under_the_roles_loses_and_doubles_nothing(
+    tmp_path, mosquitto, own_postgres, influx
+):
+    database = own_postgres()
+    roles = Roles(tmp_path, mosquitto.port, database.new(), influx.database(f"pg{free_port()}"))
+    with ExitStack() as stack:
+        stack.callback(roles.close)
+        receiver = Receiver(roles.hook)
+        stack.callback(receiver.close)
+        station = Station(mosquitto.port, roles.one.key)
+        stack.callback(station.close)
+        for role in ("alerts", "ingest", "web"):
+            roles.start(role)
+        station.add(BAD_PH)
+        station.deliver()
+        until(lambda: len(receiver.ids) == 1)
+
+        cursor = "SELECT inbox_pos FROM cursors WHERE consumer = 'judge'"
+        for n in range(2):
+            database.kill()
+            until(lambda: all(roles.ask(role, "/readyz").status_code == 503 for role in ROLES))
+            # Receipts follow the inbox, not PostgreSQL: what the judge has not had waits there.
+            for value in (GOOD_PH, BAD_PH, GOOD_PH):
+                station.add(value)
+            station.deliver()
+            database.start()
+            until(lambda: all(map(roles.is_ready, ROLES)), within_s=60)
+            packs = 1 + 3 * (n + 1)
+            until(lambda packs=packs: rows(database, roles, cursor) == [(packs,)], within_s=60)
+        alerts = rows(database, roles, "SELECT state, occurrence_count FROM alerts")
+        assert alerts == [("suspected", 3)]
+        findings = rows(database, roles, "SELECT count(*), count(DISTINCT t_ms) FROM findings")
+        assert findings == [(3, 3)]
+        pending = "SELECT count(*) FROM outbox WHERE state = 'pending'"
+        until(lambda: rows(database, roles, pending) == [(0,)], within_s=60)
+        told = rows(database, roles, "SELECT webhook_id FROM outbox")
+        assert {one for (one,) in told} == set(receiver.ids)
+        path = "/api/v1/readings?station=hl-001&device=canal/ph&indicator=water_ph"
+        span = "&start=1777599999000&end=1777600001000"
+        until(lambda: roles.ask("web", path + span).json()["total"] == len(station.bodies))
+
+        # A breach after all that still wakes the process that tells it.
+        known = len(set(receiver.ids))
+        alert = roles.ask("web", "/api/v1/alerts").json()["alerts"][0]
+        acknowledged = httpx.post(
+            f"http://127.0.0.1:{roles.ports['web']}/api/v1/alerts/{alert['alert_id']}/ack",
+            headers={"X-API-Key": (roles.one.directory / "api-key").read_text().strip()},
+            json={"actor": "王工"},
+            trust_env=False,
+        )
+        assert acknowledged.status_code == 200, acknowledged.text
+        until(lambda: len(set(receiver.ids)) == known + 1)
+        for role in ROLES:
+            roles.processes[role].terminate()
+        assert {role: roles.processes[role].wait(30) for role in ROLES} == dict.fromkeys(ROLES, 0)
+
+
+@pytest.mark.slow
+def test_how_long_a_breach_takes_from_its_commit_to_the_webhook(roles, mosquitto, postgres):
+    """Measures, and says the numbers; they hold for nothing but this machine, so none is asserted."""
+    paths = [f"canal/p{n}" for n in range(100)]
+    with (roles.one.directory / "registry.toml").open("a") as registry:
+        for path in paths:
+            registry.write(
+                f'[[device]]\nstation = "hl-001"\npath = "{path}"\nname = "p"\nplot = "canal"\n'
+            )
+    with ExitStack() as stack:
+        receiver = Receiver(roles.hook)
+        stack.callback(receiver.close)
+        station = Station(mosquitto.port, roles.one.key)
+        stack.callback(station.close)
+        for role in ("alerts", "ingest", "web"):
+            roles.start(role)
+        for n, path in enumerate(paths):
+            reading = {"n": f"{path}/water_ph", "t": T0_MS / 1000, "v": BAD_PH}
+            station.bodies.append(json.dumps({"readings": [reading]}).encode())
+            station.deliver()
+            until(lambda n=n: len(receiver.came) == n + 1)
+        sql = (
+            "SELECT alert_id, extract(epoch FROM min(pg_xact_commit_timestamp(xmin))) * 1000"
+            " FROM events WHERE alert_id <> '' GROUP BY alert_id"
+        )
+        committed = {alert: float(at_ms) for alert, at_ms in rows(postgres, roles, sql)}
+    took = np.array([at_ms - committed[alert] for alert, at_ms in receiver.came.items()])  # (n,)
+    half, most, longest = np.percentile(took, [50, 95, 100]).round(1)
+    print(f"commit to webhook, {len(took)} breaches: p50 {half} p95 {most} max {longest} ms")
+    assert len(took) == len(paths)
 
 
 def test_a_second_ingest_is_refused(roles):

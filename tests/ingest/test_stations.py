@@ -335,7 +335,7 @@ def test_a_bug_is_reported(county):
     with capture_logs():
         county.watch.start()
         assert county.failed.wait(30)
-    assert isinstance(county.watch.failure, TypeError)
+    assert isinstance(county.watch.failure, AttributeError)
     county.watch.stop()
 
 

@@ -32,7 +32,7 @@ def measurement(level: Level) -> str:
     return f"reading_{level}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Readings:
     """Readings of several series in any order; every array is (n,)."""
 
@@ -42,11 +42,21 @@ class Readings:
     q: NDArray[np.uint8]
     inbox_pos: NDArray[np.int64]
 
-    def where(self, rows: NDArray[np.bool_]) -> Readings:
+    def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Readings:
         """Return some of them."""
         return Readings(
             self.series[rows], self.t_ms[rows], self.v[rows], self.q[rows], self.inbox_pos[rows]
         )
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Return the readings of all ``parts``."""
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return Readings(none, none, np.zeros(0), np.zeros(0, np.uint8), none)
+    return Readings(
+        *(np.concatenate([getattr(one, f.name) for one in parts]) for f in fields(Readings))
+    )
 
 
 @dataclass(frozen=True, slots=True)

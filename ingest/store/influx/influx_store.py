@@ -13,6 +13,7 @@ import itertools
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,9 @@ from ingest.store.influx.line_protocol import (
     float_field,
     series_key,
 )
-from ingest.store.influx.marker import Marker, read_marker
+from ingest.store.influx.marker import NEVER_MS, Marker, read_marker
 from ingest.store.influx.pending import HOUR_MS, Pending
-from ingest.store.influx.rollups import Keeping, Rollups, blocks, series_of
+from ingest.store.influx.rollups import Job, Keeping, Rollups, blocks, series_of
 from ingest.store.levels import Retention
 from ingest.store.reading_store import Kept, Level, Points, Trend
 
@@ -65,12 +66,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LINES = 10_000  # a request: what the server's makers advise
+LINES_FEW = 2_500  # fewer are not worth a request
 LINES_MIN = 1
+REQUESTS = 3  # of one batch at a time: while one is on its way the next is encoded
 SERIES_MEASUREMENT = "agrigate_series"
 _ASK_GAP_MS = 6 * 3_600_000  # places nearer to each other are asked for together
 _ASK_SERIES = 20
 _ANY_HOUR = 2**62
-_NEVER_MS = -(2**62)
+_NOTHING_MS = -(2**62)
 _CLOSE_S = 2.0  # for what the next start would have to read from the inbox again
 _RECENT_MS = 15 * 60_000
 OUTSIDE = "time outside 1677 … 2262, which InfluxDB cannot hold"
@@ -103,9 +106,10 @@ class InfluxStore:
         self._pending = Pending()
         self._keeping = Keeping()
         self._swept: dict[str, int] = {}  # measurement → before which time nothing is left
-        self._deleting_ms = _NEVER_MS  # readings before it are being deleted
+        self._deleting_ms = _NOTHING_MS  # readings before it are being deleted
         self._deleted = threading.Event()
         self._rejected = rejected
+        self._requests = ThreadPoolExecutor(REQUESTS, thread_name_prefix="influx-write")
         self._writing = threading.Lock()  # held over requests: who asks must not wait for it
         self._lock = threading.Lock()  # over what is in memory
         self._known = Known()
@@ -293,12 +297,28 @@ class InfluxStore:
         inside = (rows.t_ms >= EARLIEST_MS) & (rows.t_ms <= LATEST_MS)
         refused = [(row, OUTSIDE) for row in np.flatnonzero(~inside).tolist()]
         todo = np.flatnonzero(inside)
+        size = min(self._most_lines, max(LINES_FEW, -(-len(todo) // REQUESTS)))
+        parts = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
+        sent = [(part, self._requests.submit(self._send, rows, part)) for part in parts]
+        wait([one for _, one in sent])  # nothing is under way any more when one of them raises
+        for part, one in sent:
+            try:
+                one.result()
+            except (TooLargeError, RejectedError):
+                refused += self._write_slowly(rows, part)
+        return refused
+
+    def _send(self, rows: Rows, part: NDArray[np.int64]) -> None:
+        self._server.write(self._lines.encode(rows.take(part)))
+
+    def _write_slowly(self, rows: Rows, todo: NDArray[np.int64]) -> list[tuple[int, str]]:
+        """Write rows of which not all are taken, or not at once; return those that never will be."""
+        refused = []
         begin = 0
         while begin < len(todo):
             part = todo[begin : begin + self._most_lines]
-            lines = self._lines.encode(rows.take(part))
             try:
-                self._server.write(lines)
+                self._send(rows, part)
             except TooLargeError as exc:
                 if len(part) <= LINES_MIN:
                     raise RefusedError(
@@ -309,8 +329,8 @@ class InfluxStore:
                 continue
             except RejectedError as exc:
                 bad = self._search(rows, part, exc)
-                if len(bad) == len(todo):
-                    self._check_alive(rows, todo, exc)
+                if len(bad) == len(part):
+                    self._check_alive(rows, part, exc)
                 refused += bad
             begin += len(part)
         return refused
@@ -324,7 +344,7 @@ class InfluxStore:
         bad = []
         for half in (part[: len(part) // 2], part[len(part) // 2 :]):
             try:
-                self._server.write(self._lines.encode(rows.take(half)))
+                self._send(rows, half)
             except RejectedError as again:
                 bad += self._search(rows, half, again)
         return bad
@@ -397,7 +417,13 @@ class InfluxStore:
         if self._marker is None:
             return
         self._keeping = _keeping(self._retention, now_ms)
-        self._save_series(self._roll_up(now_ms // HOUR_MS))
+        today_ms = Level.DAY.floor(now_ms)
+        with self._writing:
+            if self._marker.summed_ms == NEVER_MS:
+                self._tell(self._marker.summed(today_ms))
+        counted_pos = self._roll_up(now_ms // HOUR_MS)
+        self._sum_days(today_ms)
+        self._save_series(counted_pos)
         self._drop_old(now_ms, keep)
 
     def _roll_up(self, before_hour: int, *, within_s: float = math.inf) -> int:
@@ -409,13 +435,33 @@ class InfluxStore:
             return 0
         until_s = time.monotonic() + within_s
         held = pending.all()
-        for block in blocks(held.take(held.hour < before_hour), known.series):
-            if time.monotonic() > until_s:
-                break
-            self._rollups.roll(block, marker.inbox_pos, known.series, self._keeping)
-            pending.done(block.hours, marker.inbox_pos)
+        ready = held.take(held.hour < before_hour)
+        if len(ready):
+            readings, lost_pos = pending.readings(before_hour)
+            job = Job(marker.inbox_pos, known.series, self._keeping, marker.summed_ms)
+            for block in blocks(ready, known.series):
+                if time.monotonic() > until_s:
+                    break
+                there = readings if int(block.hours.first_pos.min()) > lost_pos else None
+                self._rollups.roll(block, job, there)
+                pending.done(block.hours, marker.inbox_pos)
+            pending.forget()
         left = pending.all().first_pos
         return min(cursor, int(left.min()) - 1) if len(left) else cursor
+
+    def _sum_days(self, today_ms: int) -> None:
+        """Sum up the hours of days that have ended since it was done last."""
+        with self._writing:
+            marker, known, pending = self._marker, self._known, self._pending
+            if marker is None or marker.summed_ms >= today_ms or pending.before(today_ms):
+                return
+            series = list(known.series)
+        job = Job(marker.inbox_pos, series, self._keeping, marker.summed_ms)
+        for day_ms in range(marker.summed_ms, today_ms, Level.DAY.ms):
+            self._rollups.sum_day(day_ms, job)
+        with self._writing:
+            if self._marker is not None and self._marker.life == marker.life:
+                self._tell(self._marker.summed(today_ms))
 
     def _drop_old(self, now_ms: int, keep: Sequence[Kept]) -> None:
         """Delete what is past retention, once a day; stations under evidence stay whole for its time."""
@@ -436,7 +482,7 @@ class InfluxStore:
             except RefusedError as exc:  # 3 Core cannot delete
                 log.warning("retention_not_kept", measurement=kept_in, error=str(exc))
             finally:
-                self._deleting_ms = _NEVER_MS
+                self._deleting_ms = _NOTHING_MS
                 self._deleted.set()
             self._swept[kept_in] = end_ms
 
@@ -460,6 +506,7 @@ class InfluxStore:
             (start_ms, end_ms),
             self._pending_hours(series),
             through=marker.inbox_pos,
+            summed_ms=marker.summed_ms,
         )
         inside = (found.start_ms >= start_ms) & (found.start_ms < end_ms)
         return found.where(inside).trend()
@@ -520,6 +567,7 @@ class InfluxStore:
         with contextlib.suppress(InfluxError):  # it only saves the next start some work
             if self._marker is not None:
                 self._save_series(self._roll_up(_ANY_HOUR, within_s=_CLOSE_S))
+        self._requests.shutdown()
         self._server.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ class InfluxLogin:
     retention_policy: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
+    secret_file: Path | None = None
+    """Where token or password were read; read again when the server does not know them any more."""
     gzip: bool = True
     ca_file: Path | None = None
     timeout_s: float = 10.0
@@ -37,6 +39,17 @@ class InfluxLogin:
     def asked_database(self) -> str:
         """The database that ``/query`` is asked about."""
         return self.database or self.bucket
+
+    @property
+    def secret(self) -> str:
+        """The token, or the password."""
+        return self.password if self.username else self.token
+
+    def with_secret(self, secret: str) -> InfluxLogin:
+        """Return it with another token or password."""
+        if self.username:
+            return replace(self, password=secret)
+        return replace(self, token=secret)
 
     @property
     def place(self) -> str:

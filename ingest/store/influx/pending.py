@@ -1,7 +1,8 @@
 """Which hours are not rolled up yet.
 
 An hour of a series is *pending* from the first reading that falls into it until it was rolled up; questions about it
-are answered from the readings meanwhile.
+are answered from the readings meanwhile. So that rolling up need not ask for them, its readings are kept in memory, as
+long as there are not too many.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ingest.store.influx.buckets import Readings, joined
 from ingest.store.influx.influxql import EARLIEST_MS, LATEST_MS
 from ingest.store.reading_store import Level
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ingest.store.influx.line_protocol import Rows
 
 HOUR_MS = Level.HOUR.ms
+READINGS_MOST = 2_000_000  # in memory, 33 bytes each
 _SERIES, _HOUR, _FIRST, _LAST, _COUNT = range(5)
 
 
@@ -60,15 +63,27 @@ class Pending:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parts: list[NDArray[np.int64]] = []  # each (5, n), one row a column of ``Hours``
+        self._readings: list[Readings] = []
+        self._readings_count = 0
+        self._lost_pos = -1  # readings up to here are no longer in memory
 
     def touch(self, rows: Rows) -> None:
         """Note the hours that ``rows`` fall into."""
         inside = (rows.t_ms >= EARLIEST_MS) & (rows.t_ms <= LATEST_MS)
         hour, pos = rows.t_ms[inside] // HOUR_MS, rows.inbox_pos[inside]
-        part = np.stack([rows.series[inside].astype(np.int64), hour, pos, pos, np.ones_like(pos)])
-        if part.shape[1]:
-            with self._lock:
-                self._parts.append(_of_each(part))
+        series = rows.series[inside].astype(np.int64)
+        part = np.stack([series, hour, pos, pos, np.ones_like(pos)])
+        if not len(series):
+            return
+        with self._lock:
+            self._parts.append(_of_each(part))
+            self._readings.append(
+                Readings(series, rows.t_ms[inside], rows.v[inside], rows.q[inside], pos)
+            )
+            self._readings_count += len(series)
+            if self._readings_count > READINGS_MOST:
+                self._lost_pos = max(int(one.inbox_pos.max()) for one in self._readings)
+                self._readings, self._readings_count = [], 0
 
     def all(self) -> Hours:
         """Return all of them, by series and hour."""
@@ -85,7 +100,29 @@ class Pending:
     def before(self, t_ms: int) -> bool:
         """Tell whether an hour that begins before ``t_ms`` is pending."""
         with self._lock:
-            return bool((self._merged()[_HOUR] * HOUR_MS < t_ms).any())
+            return bool((self._merged()[_HOUR] < -(-t_ms // HOUR_MS)).any())
+
+    def readings(self, before_hour: int) -> tuple[Readings, int]:
+        """Return readings of hours before that one, by series and hour, and up to which position some are missing."""
+        with self._lock:
+            parts, lost_pos = list(self._readings), self._lost_pos
+        every = joined(parts)
+        every = every.where(every.t_ms < before_hour * HOUR_MS)
+        order = np.argsort(hour_key(every.series, every.t_ms // HOUR_MS), kind="stable")
+        return every.where(order), lost_pos
+
+    def forget(self) -> None:
+        """Forget the readings of hours that are pending no more."""
+        with self._lock:
+            parts = self._readings
+            held = self._merged()
+            pending = hour_key(held[_SERIES], held[_HOUR])
+        every = joined(parts)
+        every = every.where(np.isin(hour_key(every.series, every.t_ms // HOUR_MS), pending))
+        with self._lock:
+            if self._readings[: len(parts)] == parts:
+                self._readings[: len(parts)] = [every]
+                self._readings_count = sum(len(one.t_ms) for one in self._readings)
 
     def done(self, rolled: Hours, through: int) -> None:
         """Forget ``rolled``, but for those that readings after inbox position ``through`` fell into."""

@@ -74,6 +74,7 @@ class InfluxReader(InfluxStore):
 
     def close(self) -> None:
         """Close the connections."""
+        self._requests.shutdown()
         self._server.close()
 
     def _told(self) -> Marker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+import structlog
 import urllib3
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
@@ -26,7 +28,11 @@ from ingest.store.influx.errors import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from influxdb_client._sync.api_client import ApiClient
+
     from ingest.store.influx.login import InfluxLogin
+
+log = structlog.get_logger()
 
 Row = TypeVar("Row")
 
@@ -77,16 +83,8 @@ class InfluxServer:
 
     def __init__(self, login: InfluxLogin) -> None:
         self.login = login
-        by_user = bool(login.username)
-        self._client = InfluxDBClient(
-            url=login.url,
-            token=f"{login.username}:{login.password}" if by_user else login.token,
-            org=login.org or "-",
-            timeout=int(login.timeout_s * 1000),
-            ssl_ca_cert=str(login.ca_file) if login.ca_file is not None else None,
-            auth_basic=by_user,  # 1.6 knows no "Token user:password", and all of 1 know this
-        )
-        self._api = self._client.api_client
+        self._client, self._api = _connected(login)
+        self._renewing = threading.Lock()
         self._old = False  # no /api/v2/write there: a version 1 before 1.8
 
     def write(self, lines: bytes) -> None:
@@ -162,6 +160,26 @@ class InfluxServer:
             raise RefusedError(f"{self.login.url}: no InfluxDB answers there: {exc}") from exc
         return headers
 
+    def _has_another_secret(self, used: str) -> bool:
+        """Tell whether token or password are others than those ``used``; they are read from their file again."""
+        with self._renewing:
+            if self.login.secret != used:
+                return True
+            if self.login.secret_file is None:
+                return False
+            try:
+                secret = self.login.secret_file.read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                return False
+            if not secret or secret == used:
+                return False
+            old = self._client
+            self.login = self.login.with_secret(secret)
+            self._client, self._api = _connected(self.login)
+            old.close()  # type: ignore[no-untyped-call]
+            log.info("store_secret_read_again", server=self.login.place)
+            return True
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()  # type: ignore[no-untyped-call]
@@ -187,8 +205,14 @@ class InfluxServer:
         body: bytes | None = None,
         form: list[tuple[str, str]] | None = None,
     ) -> bytes:
+        used = self.login.secret
         try:
-            status, data, _ = self._raw(method, path, query, headers or {}, body, form or [])
+            try:
+                status, data, _ = self._raw(method, path, query, headers or {}, body, form or [])
+            except _AnsweredError as exc:
+                if exc.status != 401 or not self._has_another_secret(used):
+                    raise
+                status, data, _ = self._raw(method, path, query, headers or {}, body, form or [])
         except _AnsweredError as exc:
             raise self._meaning(exc, path) from exc
         if status == 200 and path.endswith(
@@ -255,6 +279,19 @@ class InfluxServer:
                 return RefusedError(
                     f"{place}: {status} {said}; is an InfluxDB behind that address?"
                 )
+
+
+def _connected(login: InfluxLogin) -> tuple[InfluxDBClient, ApiClient]:
+    by_user = bool(login.username)
+    client = InfluxDBClient(
+        url=login.url,
+        token=f"{login.username}:{login.password}" if by_user else login.token,
+        org=login.org or "-",
+        timeout=int(login.timeout_s * 1000),
+        ssl_ca_cert=str(login.ca_file) if login.ca_file is not None else None,
+        auth_basic=by_user,  # 1.6 knows no "Token user:password", and all of 1 know this
+    )
+    return client, client.api_client
 
 
 _TODO = {

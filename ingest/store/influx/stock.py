@@ -198,6 +198,8 @@ class InfluxStock:
     def pieces(self, level: Level | None, month_ms: int) -> Iterator[Piece]:
         """The pieces of a month: several small stations, or some time of a large one."""
         start, end = _held(*span(month_ms, self._wanted))
+        if start >= end:
+            return
         within = f"{between(start, end)}{self._chosen}"
         counts: dict[str, int] = {}
         for table in self._counts(level, f"{within} GROUP BY station"):
@@ -510,10 +512,10 @@ def _whole(column: Sequence[int | None]) -> NDArray[np.int64]:
 
 
 def stopped(server: InfluxServer) -> InfluxStock:
-    """Return what a server holds whose agrigate was stopped in order; raise RefusedError when it was not."""
+    """Return what a server holds; raise RefusedError when not all of it is rolled up."""
     stock = InfluxStock(server)
     if stock.marker.counted_pos < stock.marker.inbox_pos:
         raise RefusedError(
-            f"{stock.place}: the server was not stopped in order: start it and stop it once, so that all is rolled up"
+            f"{stock.place}: not all is rolled up there: start the server, and stop it again a few minutes later"
         )
     return stock

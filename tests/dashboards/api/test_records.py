@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import urllib.parse
 
 import pytest
 
@@ -136,6 +137,35 @@ async def test_test_records_are_taken(client, device, thread):
     ]
     batch = Decoder(SeriesIndex(MessageReader())).decode(thread.packs())
     assert [item.record.record_id for item in batch.tests] == ["r1"]
+
+
+async def test_an_upload_of_anhuis_notice_is_taken_with_the_key_of_its_device(
+    client, device, key, thread
+):
+    detail = {"ybbh": "1", "ybmc": "韭菜", "jcxm": "农药残留", "jcz": "63.2", "szdw": "%"}
+    body = json.dumps({"count": 2, "details": [detail, {"xlz": "1"}]}).encode()
+    reply = await send(client, device, body, 422)
+    assert "key of a device" in reply.json()["detail"]
+    made = await client.post(
+        KEYS, json={"name": "n", "device": "bench/inbox"}, headers={"X-API-Key": key}
+    )
+    mine = {"X-API-Key": made.json()["key"]}
+    reply = (await send(client, mine, body)).json()
+    assert [(r["index"], r["state"], r["field"]) for r in reply["records"]] == [
+        (0, "accepted", None),
+        (1, "refused", "record"),
+    ]
+    form = urllib.parse.urlencode(detail | {"ybbh": "2"}, encoding="gbk").encode()
+    media = {"Content-Type": "application/x-www-form-urlencoded; charset=GBK"}
+    assert (await send(client, mine, form, **media)).json()["accepted"] == 1
+    assert (await send(client, mine, form, **media)).json()["accepted"] == 1
+    await send(client, mine, b"no=upload", 400, **media)
+    assert len(thread.packs()) == 2
+    batch = Decoder(SeriesIndex(MessageReader())).decode(thread.packs())
+    assert [(t.record.sample_no, t.record.product_name) for t in batch.tests] == [
+        ("1", "韭菜"),
+        ("2", "韭菜"),
+    ]
 
 
 async def test_the_same_body_again_answers_the_same_and_is_not_doubled(client, device, thread):

@@ -27,7 +27,7 @@ from ingest.broker.probe import AccessProbe
 from ingest.operational import Operational
 from ingest.registry import credentials
 from ingest.registry.enrolment import Site, enrol_station
-from tests.conftest import free_port, require, until
+from tests.conftest import Databases, free_port, require, until
 from tests.ingest.test_service import Edge, Server
 
 if TYPE_CHECKING:
@@ -106,10 +106,10 @@ class County:
         assert (faults, enrolment.warnings, enrolment.role) == ([], (), "ingest")
         return enrolment
 
-    def probe(self) -> AccessProbe:
+    def probe(self, *, publishers: bool = False) -> AccessProbe:
         enrolment = self.ingest
         assert enrolment.probe is not None
-        return AccessProbe(enrolment.login, enrolment.probe, budget_s=3)
+        return AccessProbe(enrolment.login, enrolment.probe, publishers=publishers, budget_s=3)
 
     # ---- the broker
 
@@ -242,7 +242,7 @@ class Gateway(Edge):
 
 def ingest_of(county: County) -> Server:
     """Ingest with the login and the probe that were deployed."""
-    server = Server(county.data, county.port)
+    server = Server(county.data, county.port, Databases(None))
     server.subscriber._login = county.ingest.login
     server.subscriber._guard = county.probe()
     return server

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import wire
 from gateway.broker import tls_context
@@ -112,6 +113,23 @@ def test_s4_the_deployed_broker_is_proven(county):
     assert county.probe()() is None
 
 
+def test_s4_an_access_list_that_knows_no_publishers_is_proven_and_said(county):
+    county.deploy()
+    acl = county.out / "agrigate.acl"
+    good = acl.read_text()
+    acl.write_text(without(good, ".*(senml|raw)/#"))
+    county.start()
+    probe = county.probe(publishers=True)
+    with capture_logs() as logs:
+        assert (probe(), probe()) == (None, None)
+    topics = ["agri/v1/agri-probe/senml/probe", "agri/v1/agri-probe/raw/probe"]
+    assert [(one["event"], one["topics"]) for one in logs] == [("publishers_not_heard", topics)]
+    acl.write_text(good)
+    county.reload()
+    assert probe() is None
+    assert probe.deaf_to == ()
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_s4_the_probe_speaks_both_protocols(county, protocol):
     county.deploy()
@@ -144,7 +162,7 @@ def test_s4_without_a_good_access_list_there_is_no_ingest(county, damage):
 def refused(county: County, acl: str) -> str:
     (county.out / "agrigate.acl").write_text(acl)
     county.reload()
-    refusal = county.probe()()
+    refusal = county.probe(publishers=True)()
     assert refusal is not None
     assert "\n" not in refusal
     return refusal
@@ -157,6 +175,8 @@ def refused(county: County, acl: str) -> str:
         ("pattern write agri/v1/+/status", "can have its will on agri/v1/agri-probe-other/status"),
         ("pattern write agri/v1/%u/ack", "can write agri/v1/agri-probe/ack"),
         ("pattern write agri/v1/+/ack", "can write agri/v1/agri-probe-other/ack"),
+        ("pattern write agri/v1/+/senml/#", "can write agri/v1/agri-probe-other/senml/probe"),
+        ("pattern write agri/v1/+/raw/#", "can write agri/v1/agri-probe-other/raw/probe"),
         ("pattern readwrite agri/v1/+/cmd", "+/cmd gets agri/v1/agri-probe-other/cmd"),
         ("pattern read agri/v1/+/ack", "+/ack gets agri/v1/agri-probe-other/ack"),
         ("pattern read #", "subscribes to # gets agri/v1/agri-probe-other/ack"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batch import FAIL, MISSING, PASS, SUSPECT
@@ -23,7 +23,7 @@ from ingest.store.duckdb_upkeep import Part, worth_merging
 from ingest.store.levels import DAY_MS, Retention
 from ingest.store.reading_store import Kept, Latest, Level
 from tests.ingest.store.test_levels import assert_trend
-from tests.ingest.store.test_reading_store_contract import ALL, NOW, A, B, C, Feed
+from tests.ingest.store.test_reading_store_contract import ALL, EXAMPLES, NOW, A, B, C, Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,30 +94,32 @@ step = st.one_of(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.lists(step, min_size=1, max_size=10))
-def test_whatever_comes_in_any_order_is_rolled_up_exactly_once(tmp_path_factory, steps):
-    path = tmp_path_factory.mktemp("rolled") / "readings.duckdb"
-    store, feed, now_ms, rows = DuckDBStore(path, retention=FOR_EVER), Feed(), NOW, []
-    for one in steps:
-        match one:
-            case "restart":
-                store.close()
-                store = DuckDBStore(path, retention=FOR_EVER)
-            case int():
-                now_ms += one
-                store.maintain(now_ms, ())
-            case _:
-                flat = [row for pack in one for row in pack]
-                packs = [[row[:3] for row in pack] for pack in one]
-                store.append(feed.batch(*packs, q=[row[3] for row in flat]))
-                rows += flat
-    check(store, rows)
-    settle(store, now_ms + 90 * DAY_MS)
-    check(store, rows)
-    store.close()
+@EXAMPLES
+def test_whatever_comes_in_any_order_is_rolled_up_exactly_once(tmp_path_factory, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(step, min_size=1, max_size=10))
+    def rolled_up(steps):
+        path = tmp_path_factory.mktemp("rolled") / "readings.duckdb"
+        store, feed, now_ms, rows = DuckDBStore(path, retention=FOR_EVER), Feed(), NOW, []
+        for one in steps:
+            match one:
+                case "restart":
+                    store.close()
+                    store = DuckDBStore(path, retention=FOR_EVER)
+                case int():
+                    now_ms += one
+                    store.maintain(now_ms, ())
+                case _:
+                    flat = [row for pack in one for row in pack]
+                    packs = [[row[:3] for row in pack] for pack in one]
+                    store.append(feed.batch(*packs, q=[row[3] for row in flat]))
+                    rows += flat
+        check(store, rows)
+        settle(store, now_ms + 90 * DAY_MS)
+        check(store, rows)
+        store.close()
+
+    rolled_up()
 
 
 def test_a_month_that_is_over_is_one_sorted_part_and_live_tables_are_gone(store):

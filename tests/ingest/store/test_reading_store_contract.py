@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batch import (
@@ -43,6 +43,9 @@ NOW = 1_777_600_000_000
 A, B = Series("hl-001", "soil1", "soil_ph"), Series("hl-001", "soil1", "soil_ec")
 C = Series("hl-002", "soil1", "soil_ph")
 ALL = {"start_ms": -(2**60), "end_ms": 2**60}
+
+# Each example opens a store, on a real server and with all its files: few always, many on demand.
+EXAMPLES = pytest.mark.parametrize("examples", [8, pytest.param(100, marks=pytest.mark.slow)])
 
 FAULTS: list[Fault] = []  # what a store will never take
 
@@ -191,32 +194,35 @@ def test_a_second_value_at_one_time_is_kept_and_numbered(opened, feed):
     assert store.count() == 8
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
+packs_with_repeats = st.lists(
     st.lists(
-        st.lists(
-            st.tuples(st.sampled_from([A, B, C]), st.integers(NOW, NOW + 4), st.just(1.0)),
-            max_size=8,
-        ),
-        min_size=1,
-        max_size=6,
-    )
+        st.tuples(st.sampled_from([A, B, C]), st.integers(NOW, NOW + 4), st.just(1.0)),
+        max_size=8,
+    ),
+    min_size=1,
+    max_size=6,
 )
-def test_duplicates_are_numbered_as_a_loop_would(open_at, tmp_path_factory, packs):
-    store = open_at(tmp_path_factory.mktemp("dup"))
-    feed = Feed()
-    seen: Counter[tuple[Series, int]] = Counter()
-    expected = set()
-    for pack in packs:
-        store.append(feed.batch(pack))
-        for series, t_ms, _ in pack:
-            expected.add((series, t_ms, seen[series, t_ms]))
-            seen[series, t_ms] += 1
-    stored = [(s, t, d) for s in (A, B, C) for t, _, d in values(store, s)]
-    store.close()
-    assert sorted(map(str, stored)) == sorted(map(str, expected))
+
+
+@EXAMPLES
+def test_duplicates_are_numbered_as_a_loop_would(open_at, tmp_path_factory, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(packs_with_repeats)
+    def numbered(packs):
+        store = open_at(tmp_path_factory.mktemp("dup"))
+        feed = Feed()
+        seen: Counter[tuple[Series, int]] = Counter()
+        expected = set()
+        for pack in packs:
+            store.append(feed.batch(pack))
+            for series, t_ms, _ in pack:
+                expected.add((series, t_ms, seen[series, t_ms]))
+                seen[series, t_ms] += 1
+        stored = [(s, t, d) for s in (A, B, C) for t, _, d in values(store, s)]
+        store.close()
+        assert sorted(map(str, stored)) == sorted(map(str, expected))
+
+    numbered()
 
 
 # ---- replay
@@ -313,22 +319,24 @@ doubles = st.one_of(
 )
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.lists(doubles, min_size=1, max_size=50))
-def test_doubles_come_back_to_the_last_bit(open_at, tmp_path_factory, given_values):
-    directory = tmp_path_factory.mktemp("bits")
-    store = open_at(directory)
-    store.append(Feed().batch([(A, NOW + n, v) for n, v in enumerate(given_values)]))
-    store.close()
-    store = open_at(directory)
-    bits = store.query(A, **ALL).v.view(np.uint64).tolist()
-    [latest] = store.latest()
-    store.close()
-    assert bits == np.array(given_values).view(np.uint64).tolist()
-    assert math.copysign(1, latest.v) == math.copysign(1, given_values[-1])
-    assert latest.v == given_values[-1]
+@EXAMPLES
+def test_doubles_come_back_to_the_last_bit(open_at, tmp_path_factory, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(doubles, min_size=1, max_size=50))
+    def come_back(given_values):
+        directory = tmp_path_factory.mktemp("bits")
+        store = open_at(directory)
+        store.append(Feed().batch([(A, NOW + n, v) for n, v in enumerate(given_values)]))
+        store.close()
+        store = open_at(directory)
+        bits = store.query(A, **ALL).v.view(np.uint64).tolist()
+        [latest] = store.latest()
+        store.close()
+        assert bits == np.array(given_values).view(np.uint64).tolist()
+        assert math.copysign(1, latest.v) == math.copysign(1, given_values[-1])
+        assert latest.v == given_values[-1]
+
+    come_back()
 
 
 def test_times_far_away_come_back(store, feed):

@@ -471,29 +471,58 @@ def test_minutes_are_written_when_they_outlive_the_readings(influx, database):
     store.close()
 
 
-def test_many_series_are_rolled_up_in_parts_that_are_not_large(influx, database):
+def test_many_series_are_rolled_up_in_parts_that_are_not_large(influx, database, monkeypatch):
     """Small parts: so an answer is decoded, and a part written, in a moment."""
     with behind(influx, database, lambda _: None) as (store, web):
         feed = Feed()
-        series = [Series(f"s{n % 30:02}", "d", f"i{n // 30}") for n in range(1500)]
-        steps = range(0, HOUR, 60_000)
-        for begin in range(0, 60, 20):
-            part = [(s, NOW + t, t / 1e6) for t in steps[begin : begin + 20] for s in series]
-            store.append(feed.batch(part))
+        series = [Series(f"s{n % 30:02}", "d", f"i{n // 30}") for n in range(300)]
+        monkeypatch.setattr("ingest.store.influx.rollups.READINGS", 600)
+        store.append(feed.batch([(s, NOW + t, t / 1e6) for t in range(10) for s in series]))
         web.requests.clear()
         store.maintain(NOW + 2 * HOUR, [])
         rolled = [r for r in web.writes if r.body.startswith(b"reading_")]
-        assert 3 <= len(rolled) <= 60  # some hours, some days; none for each series
-        for one in (series[0], series[777]):
+        assert 4 <= len(rolled) <= 20  # some hours, some days; none for each series
+        for one in (series[0], series[277]):
             same_trend(store, one, Level.HOUR)
             same_trend(store, one, Level.DAY)
+
+
+def test_days_are_summed_up_once_when_they_are_over_of_all_series(influx, database):
+    day = Level.DAY.floor(NOW)
+    with behind(influx, database, lambda _: None) as (store, web):
+        feed = Feed()
+        for hour in (1, 2, 30):
+            at = day + hour * HOUR
+            store.append(feed.batch([(A, at, 1.0), (B, at + 1, 2.0)], [(C, day + HOUR, 5.0)]))
+            store.maintain(at + HOUR, [])
+            for series in (A, B, C):
+                same_trend(store, series, Level.DAY)
+                same_trend(store, series, Level.HOUR)
+        days = [r for r in web.writes if r.body.startswith(b"reading_day")]
+        assert sum(len(r.lines) for r in days) == 3  # that of today is not over
+    with behind(influx, database, lambda _: None) as (store, _):
+        assert store.cursor() == 6  # nothing has to come again
+        same_trend(store, A, Level.DAY)
+
+
+def test_what_memory_does_not_hold_is_asked_for(store, monkeypatch):
+    monkeypatch.setattr("ingest.store.influx.pending.READINGS_MOST", 5)
+    feed = Feed()
+    for n in range(4):
+        store.append(feed.batch([(A, NOW + n, float(n)), (B, NOW + n, 2.0)]))
+    store.maintain(NOW + 2 * HOUR, [])
+    store.append(feed.batch([(A, NOW + 9, 9.0)]))
+    store.maintain(NOW + 2 * HOUR, [])
+    for series in (A, B):
+        same_trend(store, series, Level.HOUR)
+        same_trend(store, series, Level.DAY)
 
 
 def test_closing_does_not_wait_for_all_to_be_rolled_up(influx, database, monkeypatch):
     now_s = iter(range(0, 1_000_000, 5)).__next__
     with behind(influx, database, lambda _: None) as (store, _):
         feed = Feed()
-        hours = [(A, NOW - n * DAYS, 1.0) for n in range(400)]
+        hours = [(A, NOW - n * DAYS, 1.0) for n in range(40)]
         store.append(feed.batch(hours))
         monkeypatch.setattr("ingest.store.influx.influx_store.time.monotonic", now_s)
         store.close()
@@ -502,7 +531,7 @@ def test_closing_does_not_wait_for_all_to_be_rolled_up(influx, database, monkeyp
         assert store.cursor() == 0  # what is left comes from the inbox again
         store.append(feed.batch([]))
         store._pending.touch(store._rows(Feed().batch(hours), 0, 1).rows)
-        assert store.trend(A, **ALL, level=Level.DAY).count.sum() == 400
+        assert store.trend(A, **ALL, level=Level.DAY).count.sum() == 40
 
 
 def test_a_reading_too_old_waits_while_readings_of_its_time_are_deleted(influx, database):

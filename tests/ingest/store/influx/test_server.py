@@ -190,3 +190,27 @@ def test_an_answer_in_chunks_is_one():
         ({"a": "x"}, [(1,), (2,)]),
         ({"a": "y"}, [(3,)]),
     ]
+
+
+@pytest.mark.parametrize("user", ["", "agrigate"])
+def test_a_new_token_or_password_in_its_file_is_taken_without_a_restart(tmp_path, user):
+    file, old, new = tmp_path / "secret", "old", "new"
+    file.write_text(f"{old}\n")
+    token = base64.b64encode(f"{user}:{new}".encode()).decode() if user else new
+
+    def locked(request):
+        good = request.headers["authorization"].endswith(f" {token}")
+        return Answer(204) if good else Answer(401, b'{"message":"unauthorized access"}')
+
+    secret = {"username": user, "password": old} if user else {"token": old}
+    with answering(locked) as web:
+        server = spoken(web.url, **secret, secret_file=file)
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="put the right one into its file"):
+                server.write(LINE)
+        assert len(web.requests) == 2  # the same one is not tried twice
+        file.write_text(f"{new}\n")
+        server.write(LINE)
+        server.write(LINE)
+        assert len(web.requests) == 2 + 2 + 1
+        server.close()
