@@ -149,15 +149,18 @@ class StreamLink:
         return await self._asked(stream, ask)
 
     async def _wait_for_late(self, stream: Stream, unit: int) -> None:
-        """Wait until the answer that ``unit`` owes has come, or could no longer be under way."""
-        self._note(stream.drop_input())
+        """Wait until the answer that ``unit`` owes has come, or could no longer be under way.
+
+        Only what comes while nobody else is asked counts: another device may answer in its name.
+        """
+        self._note(stream.drop_input(), None)
         owed = self._owed.get(unit)
         if owed is None:
             return
         try:
             async with asyncio.timeout_at(owed.until):
                 while unit in self._owed:
-                    self._note(await stream.received.read())
+                    self._note(await stream.received.read(), unit)
         except TimeoutError:
             del self._owed[unit]
             self._in_doubt.setdefault(unit, Counter())[owed.shape] += 1
@@ -185,7 +188,7 @@ class StreamLink:
 
     async def _asked(self, stream: Stream, ask: _Ask) -> Reply:
         """Send the request and wait for its answer; raise LinkError after silence, FrameError when nothing fitted."""
-        self._note(stream.drop_input())
+        self._note(stream.drop_input(), None)
         before, self._tail = self._tail, b""
         line, unit = ask.line, ask.unit
         self.request = request = _framed(line, unit, ask.pdu)
@@ -204,10 +207,10 @@ class StreamLink:
                 while reply is None:
                     data = await stream.received.read()
                     reply = receiver.feed(data)
-                    self._note(data)
+                    self._note(data, unit)
         except TimeoutError:
             data = stream.received.take()  # came in the same turn of the loop
-            self._note(data)
+            self._note(data, unit)
             reply = receiver.feed(data) or receiver.end()
         self._tail = b""
         if reply is not None:
@@ -228,12 +231,11 @@ class StreamLink:
             f"unit {unit} at {line.bus} did not answer in {ask.timeout_s} s{passed}", heard=said
         )
 
-    def _note(self, data: bytes) -> None:
-        """Strike out the answers that are owed and in ``data``, whoever was asked last."""
+    def _note(self, data: bytes, unit: int | None) -> None:
+        """Strike out what ``unit`` owes when it is in ``data``."""
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        for unit in list(self._owed):
-            if self._owed[unit].receiver.feed(data) is not None:
-                del self._owed[unit]
+        if unit in self._owed and self._owed[unit].receiver.feed(data) is not None:
+            del self._owed[unit]
 
 
 @dataclass(frozen=True, slots=True)

@@ -517,6 +517,31 @@ async def test_an_answer_late_by_any_time_is_never_taken(slaves, late_by):
     assert good_polls == 6
 
 
+async def test_what_another_unit_says_in_its_name_is_not_the_answer_that_a_unit_owes(slaves):
+    """Unit 2 is late, unit 1 answers with its id, and then the late answer comes into the next question."""
+    timeout_s = 0.1
+
+    def answer(unit, pdu, n):
+        count = pdu[4]
+        words = bytes((3, 2 * count)) + b"".join(bytes((0, pdu[2] + i)) for i in range(count))
+        if unit == 1:
+            return [(0, rtu(2, words))]
+        if n == 2:
+            return [(2.2 * timeout_s, rtu(2, words))]
+        return None if n == 4 else [(0, rtu(2, words))]
+
+    bus = slaves(answer)
+    points = [point("soil_n", 1), point("soil_k", 40)]
+    one, two = (device(bus, unit=n, points=points, timeout_s=timeout_s) for n in (1, 2))
+    async with session_for(two) as session:
+        assert values(await session.poll(two)) == {"soil_n": 1.0, "soil_k": "bad:no_answer"}
+        with pytest.raises(LinkError):
+            await session.poll(one)
+        for _ in range(3):
+            with contextlib.suppress(LinkError):
+                assert values(await session.poll(two))["soil_n"] == 1.0
+
+
 WRONG = ["silence", "late", "unit", "function", "byte count", "noise", "crc", "glued", "exception"]
 
 
