@@ -141,17 +141,6 @@ def loader(login: InfluxLogin, requests: list[bytes], threads: int) -> float:
     return time.monotonic() - started
 
 
-def thread_cpu(process: Child) -> dict[str, float]:
-    """Return processor seconds of each of a process's threads by name, equal names added up."""
-    seconds: dict[str, float] = {}
-    for task in Path(f"/proc/{process.process.pid}/task").iterdir():
-        text = (task / "stat").read_text("ascii", "replace")
-        name = text.partition("(")[2].rpartition(")")[0]
-        fields = text.rpartition(")")[2].split()
-        seconds[name] = seconds.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / 100
-    return seconds
-
-
 def one_run(stations: int, packs: int) -> dict[str, object]:
     """Load, then send; return both rates and the processor seconds of each process."""
     with tempfile.TemporaryDirectory(prefix="bench-influx-") as name:
@@ -181,7 +170,6 @@ def one_run(stations: int, packs: int) -> dict[str, object]:
                     county.wait_ready(files, server)
                     parts = {"server": server, "broker": broker, "influxd": influx}
                     before = {part: one.cpu_s() for part, one in parts.items()}
-                    threads_before = thread_cpu(server)
                     argv = python("bench.sender", name, str(port), "0", "0", *codes)
                     with child("sender", argv, directory) as senders:
                         edge_s = 0.0
@@ -210,11 +198,6 @@ def one_run(stations: int, packs: int) -> dict[str, object]:
                     used = {
                         part: round(one.cpu_s() - before[part], 2) for part, one in parts.items()
                     }
-                    threads_used = {
-                        which: round(after - threads_before.get(which, 0.0), 2)
-                        for which, after in sorted(thread_cpu(server).items())
-                        if after - threads_before.get(which, 0.0) > 0.05
-                    }
                     if (count := stored(url, "farm")) != total:
                         raise BenchError(f"{count} of {total} readings are there")
     best = max(loaded.values())
@@ -225,7 +208,6 @@ def one_run(stations: int, packs: int) -> dict[str, object]:
         "to_loader": round(total / seconds / best, 3),
         "seconds": round(seconds, 2),
         "cpu_s": {**used, "senders": round(edge_s, 2)},
-        "server_threads_cpu_s": threads_used,
     }
 
 

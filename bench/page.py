@@ -43,7 +43,7 @@ def render(results: dict[str, Result]) -> str:
         _peers(results.get("edge_peers"), machines),
         _ioos(results.get("judge")),
         _scaling(results.get("scaling"), machines),
-        _where(results),
+        _where(results, machines),
         _telegraf(results.get("telegraf"), machines),
         machines.section(),
     ]
@@ -87,7 +87,7 @@ def _made(result: Result, command: str, spread: str, machines: _Machines) -> str
     took = result.get("took_s")
     said = [
         f"{result.text('what')}.",
-        f"`{command}`",
+        f"`{command}`" if command else "",
         spread,
         f"load {result.get('load_before')} before, {result.get('load_after')} after",
         f"machine {machines.number(result)}",
@@ -280,7 +280,7 @@ def _curve(what: str, names: Sequence[str], points: Sequence[Result]) -> str:
     columns = {
         "readings per processor second": "readings_per_cpu_s",
         "readings/s": "readings_per_s",
-        "the first time": "first_readings_per_cpu_s",
+        "µs a new series": "first_us_per_series",
         "memory, MB": "rss_mb",
     }
     rows = [
@@ -319,7 +319,7 @@ def _floors(result: Result) -> list[str]:
     return [*lines, ""]
 
 
-def _where(results: dict[str, Result]) -> str:
+def _where(results: dict[str, Result], machines: _Machines) -> str:
     lines = ["## Where the time goes", ""]
     link, scaling = results.get("link"), results.get("scaling")
     kept = results.get("profile") or link
@@ -332,6 +332,8 @@ def _where(results: dict[str, Result]) -> str:
             for stage, seconds in held.items()
         ]
         whole = sum(seconds for _, _, seconds in stages)
+        if kept is not link:
+            lines += [_made(kept, kept.text("command"), "", machines), *_notes(kept), ""]
         lines += [
             "Processor seconds of the server by thread and stage, by each thread's own clock, the link at full rate:",
             "",

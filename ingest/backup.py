@@ -38,10 +38,12 @@ STEP_PAGES = 512  # at a time: a reader that holds a snapshot disturbs nobody fo
 _COUNTED = ("alerts", "alert_transitions", "tests", "findings", "outbox", "events")
 
 BACKUP_OF_POSTGRESQL = (
-    "the operational data is in PostgreSQL: back it up with pg_dump, then the inbox; docs/postgresql.md has both lines"
+    "the operational data is in PostgreSQL: back it up with pg_dump, then the inbox; "
+    "docs/postgresql.md has both lines"
 )
 RESTORE_OF_POSTGRESQL = (
-    "the operational data is in PostgreSQL: bring it back with pg_restore, then the inbox; docs/postgresql.md says how"
+    "the operational data is in PostgreSQL: bring it back with pg_restore, then the inbox; "
+    "docs/postgresql.md says how"
 )
 
 

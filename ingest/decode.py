@@ -85,8 +85,9 @@ class SeriesIndex:
     def physical_ranges(self) -> NDArray[np.float64]:
         """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
         with self._lock:
-            if len(self._ranges) != len(self._limits):
-                self._ranges = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+            new = self._limits[len(self._ranges) :]
+            if new:
+                self._ranges = np.concatenate([self._ranges, np.array(new, np.float64)])
             return self._ranges
 
     def _new(self, station: str, name: str) -> int:

@@ -87,7 +87,7 @@ def test_a_row_is_held_against_must_and_aim() -> None:
 
 def test_curves_are_drawn_from_the_result(tmp_path: Path) -> None:
     def point(series: int, pack: int, rate: int) -> dict[str, object]:
-        rates = ("readings_per_s", "first_readings_per_cpu_s", "rss_mb", "peak_mb")
+        rates = ("readings_per_s", "first_us_per_series", "rss_mb", "peak_mb")
         return {
             "series": series,
             "pack": pack,
@@ -118,8 +118,14 @@ def test_curves_are_drawn_from_the_result(tmp_path: Path) -> None:
 
 
 def test_a_profile_is_shown_by_thread_and_stage() -> None:
-    kept = {"threads": {"intake": {"inbox commit": 1.0}, "judge": {"decode": 2.98, "order": 0.02}}}
+    kept = {
+        "what": "the link",
+        "notes": ["what it would take"],
+        "threads": {"intake": {"inbox commit": 1.0}, "judge": {"decode": 2.98, "order": 0.02}},
+    }
     text = page.render({"profile": Result("profile", kept)})
     assert "| intake | inbox commit | 1.00 | 25% |" in text
     assert "| judge | decode | 2.98 | 74% |" in text
     assert "| judge | order | 0.02 | 0% |" in text
+    assert "the link. load" in text
+    assert "- what it would take" in text

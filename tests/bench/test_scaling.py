@@ -45,7 +45,7 @@ def test_packs_of_every_size_are_such_as_the_server_takes(size: int) -> None:
 def test_a_point_has_spread_memory_and_stages() -> None:
     runs = [scaling._run(40, 100, 1000) for _ in range(2)]
     point = scaling._point(40, 100, runs)
-    for rate in ("readings_per_cpu_s", "readings_per_s", "first_readings_per_cpu_s", "rss_mb"):
+    for rate in ("readings_per_cpu_s", "readings_per_s", "first_us_per_series", "rss_mb"):
         middle, least, most = point[rate]
         assert 0 < least <= middle <= most
     assert point["readings"] == 1000

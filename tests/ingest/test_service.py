@@ -31,13 +31,11 @@ from ingest.stations import StationWatch
 from ingest.store.duckdb_store import DuckDBStore
 from ingest.store.stage import StoreStage
 from ingest.subscriber import Subscriber
-from tests.conftest import until
+from tests.conftest import Databases, until
 from tests.ingest.test_subscriber import Publisher
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.conftest import Databases
 
 pytestmark = pytest.mark.mosquitto
 
@@ -53,9 +51,10 @@ A = Series("hl-001", "a", "soil_ph")
 class Server:
     """Every part of ingest, wired as the server process does, without the judge."""
 
-    def __init__(self, directory: Path, port: int, databases: Databases) -> None:
+    def __init__(self, directory: Path, port: int, databases: Databases | None = None) -> None:
         self.now = NOW
-        self.operational = Operational(databases.url(directory / "operational.db"))
+        url = (databases or Databases(None)).url(directory / "operational.db")
+        self.operational = Operational(url)
         self.operational.migrate()
         with self.operational.write() as db:
             station = {"code": "hl-001", "name": "x", "region_code": "640122"}

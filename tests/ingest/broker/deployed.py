@@ -27,7 +27,7 @@ from ingest.broker.probe import AccessProbe
 from ingest.operational import Operational
 from ingest.registry import credentials
 from ingest.registry.enrolment import Site, enrol_station
-from tests.conftest import Databases, free_port, require, until
+from tests.conftest import free_port, require, until
 from tests.ingest.test_service import Edge, Server
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Gateway(Edge):
 
 def ingest_of(county: County) -> Server:
     """Ingest with the login and the probe that were deployed."""
-    server = Server(county.data, county.port, Databases(None))
+    server = Server(county.data, county.port)
     server.subscriber._login = county.ingest.login
     server.subscriber._guard = county.probe()
     return server

@@ -12,7 +12,7 @@ from ingest import subscriber as subscriber_module
 from ingest.batch import Series
 from ingest.inbox import Inbox
 from ingest.publisher_subscriber import PublisherSubscriber
-from tests.conftest import Databases, until
+from tests.conftest import until
 from tests.ingest.test_service import NOW, Server
 from tests.ingest.test_subscriber import Publisher
 
@@ -27,7 +27,7 @@ def senml(value: float, at_s: float = NOW / 1000) -> bytes:
 
 class PublishersServer(Server):
     def __init__(self, directory, port: int, *, protocol: str = "5") -> None:
-        super().__init__(directory, port, Databases(None))
+        super().__init__(directory, port)
         login = BrokerLogin("127.0.0.1", port, protocol=protocol)
         self.publishers = PublisherSubscriber(
             login, lambda: self.now, self.subscriber, lambda: self.service.holding() or None
