@@ -21,6 +21,7 @@ class Commands(click.Group):
         "edge": "gateway.cli:edge",
         "inbox": "dashboards.data_cli:inbox",
         "judge": "ingest.cli:judge",
+        "map": "dashboards.map_cli:map_group",
         "probe": "gateway.probe_cli:probe",
         "rejudge": "dashboards.rejudge_cli:rejudge",
         "restore": "dashboards.data_cli:restore",
@@ -29,6 +30,7 @@ class Commands(click.Group):
         "simulate": "demo.simulate_cli:simulate",
         "standards": "ingest.standards_cli:standards",
         "station": "dashboards.station_cli:station",
+        "store": "dashboards.store_cli:store",
     }
     SAYS: ClassVar[dict[str, str]] = {
         "backup": "Write a copy of all data of a server, while it runs, into a new directory.",
@@ -39,6 +41,7 @@ class Commands(click.Group):
         "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
         "inbox": "Check every pack in the inbox, or make its file small again.",
         "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
+        "map": "Try a message of a vendor's device on the mappings of server.toml.",
         "probe": "Find out how a device writes a value that is known: address, type, order, scale.",
         "rejudge": "Judge a past period again and compare with what is stored; changes nothing.",
         "restore": "Check a backup and put it into a server's data directory.",
@@ -47,6 +50,7 @@ class Commands(click.Group):
         "simulate": "Run simulated instruments that misbehave on command.",
         "standards": "List, search, check and compare the limit catalogue.",
         "station": "Enrol stations, decide about their gateways' keys: asks a running server.",
+        "store": "Look after the store of readings.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
         "backup": "server",
@@ -57,6 +61,7 @@ class Commands(click.Group):
         "edge": "edge",
         "inbox": "server",
         "judge": "server",
+        "map": "server",
         "probe": "edge",
         "rejudge": "server",
         "restore": "server",
@@ -65,6 +70,7 @@ class Commands(click.Group):
         "simulate": "demo",
         "standards": "server",
         "station": "server",
+        "store": "server",
     }
 
     def list_commands(self, _context: click.Context) -> list[str]:

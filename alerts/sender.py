@@ -19,6 +19,8 @@ from alerts.outbox import LONGEST_WAIT_MS, Job, Settled, Turn, take_turn
 from alerts.payload import CONTENT_TYPE
 from alerts.schedule import DELIVERED, UNDELIVERED, Answer, decide
 from alerts.signing import sign
+from ingest.disk import passes
+from ingest.operational import TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 60.0  # a clock that is set moves what is due; nothing else would wake us
+TRY_AGAIN_MS = 1000  # after the database could not be reached
 MAX_RESPONSE = 4096  # bytes kept of an answer; whatever follows is not read
 
 
@@ -119,6 +122,7 @@ class _Lane:
     settled: list[Settled] = field(default_factory=list)
     quiet_until_ms: int = 0
     failing: bool = False
+    blind: bool = False  # the outbox cannot be reached
 
     async def run(self, executor: ThreadPoolExecutor) -> None:
         timeout = httpx.Timeout(self.limits.total_s, connect=self.limits.connect_s)
@@ -143,9 +147,22 @@ class _Lane:
         settled, self.settled = self.settled, []
         quiet = 0 < self.quiet_until_ms - self.now_ms() <= LONGEST_WAIT_MS
         slots = 0 if quiet else self.limits.concurrency - self.flying
-        turn = await asyncio.get_running_loop().run_in_executor(
-            executor, take_turn, self.operational, self.endpoint.id, settled, slots, self.now_ms
-        )
+        try:
+            turn = await asyncio.get_running_loop().run_in_executor(
+                executor, take_turn, self.operational, self.endpoint.id, settled, slots, self.now_ms
+            )
+        except TRANSIENT as exc:
+            if not passes(exc):
+                raise
+            # What ended is booked later; a lease that runs out meanwhile sends the same id and bytes again.
+            self.settled = settled + self.settled
+            if not self.blind:
+                log.warning("outbox_not_reached", endpoint=self.endpoint.id, error=str(exc))
+            self.blind = True
+            return Turn((), self.now_ms() + TRY_AGAIN_MS)
+        if self.blind:
+            log.info("outbox_reached", endpoint=self.endpoint.id)
+        self.blind = False
         return Turn((), self.quiet_until_ms) if quiet else turn
 
     async def _wait_until(self, due_ms: int | None) -> None:

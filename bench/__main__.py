@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import edge, judge, latency, link, outage
+from bench import edge, influx, judge, latency, link, outage, page, scaling, year
 from bench.machine import load, machine
 from bench.processes import BenchError
 
@@ -19,28 +19,47 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).with_name("results")
 WORSE_AT_MOST = 0.30
+PAGE = "page"  # no benchmark: what is kept, written up
 BENCHES: dict[str, Callable[..., dict[str, object]]] = {
     "link": link.measure,
+    "influx": influx.measure,
     "judge": judge.measure,
+    "scaling": scaling.measure,
     "edge": edge.measure,
     "latency": latency.measure,
     "outage": outage.measure,
+    "year": year.measure,
 }
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(list(BENCHES)))
+@click.argument("names", nargs=-1, type=click.Choice([*BENCHES, PAGE]))
 @click.option("--quick", is_flag=True, help="Small sizes, less than a minute in all.")
 @click.option("--check", is_flag=True, help="Compare ratios with the kept results; keep nothing.")
+@click.option("--series", type=click.IntRange(1), help="Of year: how many series; 20,000.")
+@click.option("--every-minutes", type=click.IntRange(1), help="Of year: between two readings; 15.")
 @click.option("--save", is_flag=True, help="Keep the results in bench/results.")
-def main(names: tuple[str, ...], *, quick: bool, check: bool, save: bool) -> None:
-    """Run all benchmarks, or those in NAMES; with --check, end with 1 when a ratio is 30 % worse than the kept one."""
+def main(
+    names: tuple[str, ...],
+    *,
+    quick: bool,
+    check: bool,
+    save: bool,
+    series: int | None,
+    every_minutes: int | None,
+) -> None:
+    """Run all benchmarks, or those in NAMES; with --check, end with 1 when a ratio is 30 % worse than the kept one.
+
+    ``page`` writes docs/benchmarks.md from the kept results, as --save does at its end.
+    """
     worse: list[str] = []
-    for name in names or BENCHES:
+    for name in [name for name in names or BENCHES if name != PAGE]:
         file = RESULTS / f"{name}{'.quick' if quick else ''}.json"
         started = time.monotonic()
         try:
-            result = BENCHES[name](quick=quick)
+            sizes = {"series": series, "every_minutes": every_minutes} if name == "year" else {}
+            asked = {key: size for key, size in sizes.items() if size is not None}
+            result = BENCHES[name](quick=quick, **asked)
         except BenchError as exc:
             raise click.ClickException(f"{name}: {exc}") from exc
         result = {**result, "took_s": round(time.monotonic() - started, 1), "load_after": load()}
@@ -51,6 +70,8 @@ def main(names: tuple[str, ...], *, quick: bool, check: bool, save: bool) -> Non
             RESULTS.mkdir(exist_ok=True)
             text = json.dumps({**result, "machine": machine()}, ensure_ascii=False, indent=2)
             file.write_text(text + "\n", "utf-8")
+    if save or PAGE in names:
+        page.write()
     if worse:
         click.echo("\n".join(worse), err=True)
         sys.exit(1)

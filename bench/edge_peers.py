@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import click
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
-from bench import county, edge
+from bench import county, edge, page
 from bench.machine import load, machine
 from bench.processes import REPO, BenchError, Child, child, mosquitto, python, until
 
@@ -71,7 +72,7 @@ class Platform:
     @contextmanager
     def listening(self, port: int) -> Iterator[None]:
         """Be connected to the broker."""
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
         client.on_message = self._on_message
         client.connect("127.0.0.1", port)
         client.subscribe("v1/#", 1)
@@ -277,6 +278,7 @@ def main(*, devices: int, window: float, save: bool) -> None:
     click.echo(text)
     if save:
         RESULT.write_text(text + "\n", "utf-8")
+        page.write()
 
 
 if __name__ == "__main__":

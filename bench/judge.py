@@ -63,6 +63,7 @@ def measure(*, quick: bool) -> dict[str, object]:
     return {
         "what": f"{SERIES} series, none over its limit; {lines} lines of soil cadmium",
         "load_before": before,
+        "n": len(repeats),
         "flags_and_limits_readings_per_s": round(flags),
         "flags_and_limits_spread": [round(x) for x in _ends(one[0] for one in repeats)],
         "flags_readings_per_s": round(alone),

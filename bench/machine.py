@@ -33,6 +33,7 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "mosquitto": mosquitto_version(),
+        "influxd": influxd_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
@@ -57,3 +58,12 @@ def mosquitto_version() -> str:
     # mosquitto -h ends with 3
     said = subprocess.run([program, "-h"], capture_output=True, text=True, check=False).stdout
     return said.split("\n", 1)[0].removeprefix("mosquitto version ").strip()
+
+
+def influxd_version() -> str:
+    """Return InfluxDB's version, blank when it is not installed."""
+    program = shutil.which("influxd")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    return said.removeprefix("InfluxDB v").partition(" ")[0].strip()

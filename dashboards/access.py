@@ -7,7 +7,7 @@ from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from dashboards.keys import ApiKey, check_key
-from dashboards.sources import Sources
+from dashboards.sources import Health, Sources
 
 # A header that a proxy adds says that the request came from somewhere else, whatever its address.
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
@@ -28,7 +28,16 @@ def sources_of(request: Request) -> Sources:
     return sources
 
 
+def health_of(request: Request) -> Health:
+    """Return what every role has of it."""
+    health = request.app.state.sources
+    if not isinstance(health, Health):
+        raise TypeError("app.state.sources must be Health")
+    return health
+
+
 SourcesOf = Annotated[Sources, Depends(sources_of)]
+HealthOf = Annotated[Health, Depends(health_of)]
 
 
 def is_loopback(name: str) -> bool:
@@ -62,7 +71,7 @@ def host_name(header: str) -> str:
 
 
 def caller(
-    sources: SourcesOf,
+    sources: HealthOf,
     header: Annotated[str | None, Security(_header)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> ApiKey | None:
@@ -79,7 +88,7 @@ def caller(
 Caller = Annotated[ApiKey | None, Depends(caller)]
 
 
-def reader(request: Request, sources: SourcesOf, key: Caller) -> None:
+def reader(request: Request, sources: HealthOf, key: Caller) -> None:
     """Let pass a valid key, or a request of this very machine while the server is bound to loopback."""
     if key is not None:
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError
 
 from dashboards.access import reader
 from dashboards.api import (
@@ -19,21 +20,27 @@ from dashboards.api import (
     errors,
     events,
     gateway_keys,
-    health,
     indicators,
     limits,
     overview,
     packs,
     quarantine,
     readings,
+    record_keys,
+    records,
     stations,
     tests,
     windows,
 )
+from dashboards.api.health import router as health_router
 from dashboards.body_limit import BodyLimit
 from dashboards.headers import SecurityHeaders
+from dashboards.inbox_reader import InboxElsewhereError
 from dashboards.live import EventTail
 from dashboards.pages import STATIC, Pages
+from dashboards.rate import Rate
+from ingest.operational import TRANSIENT
+from ingest.store.influx.errors import InfluxError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +48,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Lifespan
 
-    from dashboards.sources import Sources
+    from dashboards.sources import Health, Sources
+    from ingest.door import Door
 
 PREFIX = "/api/v1"
 API_VERSION = "1.0.0"
@@ -52,8 +60,8 @@ Times `*_ms` are UTC milliseconds. Reading needs no login from the server's own 
 bound to loopback; every write needs `X-API-Key`. Errors are `{"detail": "…"}`."""
 
 
-def create_app(sources: Sources, *, static: Path = STATIC) -> FastAPI:
-    """Build the application; its live stream runs while its lifespan does."""
+def create_app(sources: Sources, *, static: Path = STATIC, door: Door | None = None) -> FastAPI:
+    """Build the application; its live stream runs while its lifespan does. ``door`` takes records where ingest runs."""
     tail = EventTail(sources.operational, sources.wake)
 
     @asynccontextmanager
@@ -65,9 +73,36 @@ def create_app(sources: Sources, *, static: Path = STATIC) -> FastAPI:
             following.cancel()
 
     app = bare_app(lifespan)
+    _take_records(app, door)
     app.state.sources = sources
     app.state.tail = tail
     app.mount("/", Pages(static), name="pages")
+    return app
+
+
+def _take_records(app: FastAPI, door: Door | None) -> None:
+    app.state.records = door
+    app.state.records_rate = Rate(per_s=records.PER_S, burst=records.BURST, now_s=time.monotonic)
+
+
+def create_health_app(health: Health, *, door: Door | None = None) -> FastAPI:
+    """Build what a process without pages answers: is it alive, is it ready, its counters; records, with a ``door``."""
+    app = FastAPI(
+        title="Agrigate",
+        version=API_VERSION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={Exception: errors.failed},
+    )
+    app.add_middleware(SecurityHeaders)
+    app.include_router(health_router)
+    if door is not None:
+        app.add_middleware(BodyLimit)
+        app.include_router(records.router, prefix=PREFIX)
+    _take_records(app, door)
+    app.state.sources = health
+    app.state.tail = None
     return app
 
 
@@ -84,7 +119,10 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             RequestValidationError: errors.wrong_parameter,
-            OperationalError: errors.not_written,
+            **dict.fromkeys(TRANSIENT, errors.not_written),
+            DataError: errors.not_taken,
+            InboxElsewhereError: errors.elsewhere,
+            InfluxError: errors.store_away,
             Exception: errors.failed,
         },
     )
@@ -105,7 +143,8 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         events,
     ):
         app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
-    for part in (enrolment, gateway_keys, windows, alerts, backup, broker):
+    for part in (enrolment, gateway_keys, record_keys, windows, alerts, backup, broker):
         app.include_router(part.writing, prefix=PREFIX)
-    app.include_router(health.router)
+    app.include_router(records.router, prefix=PREFIX)
+    app.include_router(health_router)
     return app

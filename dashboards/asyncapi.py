@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway import wire
+from ingest.publishers.address import Channel
 
 VERSION = "1.0.0"
 BINDING = "0.2.0"  # of the MQTT binding
@@ -51,6 +52,14 @@ def asyncapi() -> dict[str, object]:
             }
         },
         "channels": {
+            "senml": _of_publishers(
+                Channel.SENML,
+                "Readings as SenML JSON (RFC 8428) of a device that knows nothing of packs.",
+            ),
+            "raw": _of_publishers(
+                Channel.RAW,
+                "A vendor's own JSON, read by a [[mapping]] of the server's configuration.",
+            ),
             "up": _channel("up", "Packs. Only the station's agent may publish here.", ["pack"]),
             "ack": _channel("ack", "Receipts. Only the server may publish here.", ["receipt"]),
             "status": _channel(
@@ -60,6 +69,10 @@ def asyncapi() -> dict[str, object]:
             ),
         },
         "operations": {
+            "sendSenml": _operation(
+                "send", "senml", ["senml"], "Deliver readings without an agent."
+            ),
+            "sendRaw": _operation("send", "raw", ["raw"], "Deliver what a mapping reads."),
             "sendPack": _operation(
                 "send", "up", ["pack"], "Deliver readings, tests, or what was lost."
             ),
@@ -87,6 +100,20 @@ def asyncapi() -> dict[str, object]:
                     "x-header-line": {"$ref": "schemas/pack-header.json"},
                     "payload": {"$ref": "schemas/pack-body.json"},
                 },
+                "senml": {
+                    "name": "senml",
+                    "title": "SenML",
+                    "contentType": "application/senml+json",
+                    "summary": "A SenML pack; the broker's PUBACK is all the answer there is.",
+                    "payload": {"type": "array", "items": {"type": "object"}},
+                },
+                "raw": {
+                    "name": "raw",
+                    "title": "Vendor's message",
+                    "contentType": "application/json",
+                    "summary": "Any JSON that a mapping reads.",
+                    "payload": {},
+                },
                 "receipt": _message(
                     "receipt", "Every pack of epoch up to seq is on the server's disk."
                 ),
@@ -106,6 +133,15 @@ def _channel(leaf: str, description: str, messages: list[str]) -> dict[str, obje
         },
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
     }
+
+
+def _of_publishers(channel: Channel, description: str) -> dict[str, object]:
+    told = {
+        "station": {"description": f"The station's code: {wire.STATION_CODE.pattern}"},
+        "device": {"description": "The device's path; it may have several levels"},
+    }
+    found = _channel(channel, description, [str(channel)])
+    return found | {"address": f"{wire.topic('{station}', channel)}/{{device}}", "parameters": told}
 
 
 def _operation(

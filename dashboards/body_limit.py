@@ -8,11 +8,14 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from gateway import wire
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 64 * 1024  # the largest body is a dismissal with its reason
-_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+RECORDS_PATH = "/api/v1/records"
+MAX_RECORDS_BYTES = wire.MAX_BODY_BYTES  # what one row of the inbox holds
 
 
 class BodyLimit:
@@ -26,9 +29,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = MAX_RECORDS_BYTES if scope["path"] == RECORDS_PATH else MAX_BODY_BYTES
+        too_large = f"the body is larger than {limit} bytes"
         length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or len(length) > 15 or int(length) > MAX_BODY_BYTES:
-            await JSONResponse({"detail": _TOO_LARGE}, status_code=413)(scope, receive, send)
+        if not length.isdecimal() or len(length) > 15 or int(length) > limit:
+            await JSONResponse({"detail": too_large}, status_code=413)(scope, receive, send)
             return
         size = 0
 
@@ -36,8 +41,8 @@ class BodyLimit:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                raise HTTPException(413, _TOO_LARGE)
+            if size > limit:
+                raise HTTPException(413, too_large)
             return message
 
         await self._app(scope, receive_counted, send)

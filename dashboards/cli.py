@@ -10,6 +10,7 @@ import click
 import structlog
 
 from dashboards import server_config
+from dashboards.roles import Role
 from drivers.errors import ConfigError
 
 EXIT_FAILED = 1
@@ -40,7 +41,14 @@ def load_config(file: Path) -> server_config.ServerConfig:
 @click.option(
     "--check", is_flag=True, help="Say all that is wrong with the configuration, and end."
 )
-def serve(file: Path, *, check: bool) -> None:
+@click.option(
+    "--role",
+    type=click.Choice([str(role) for role in Role]),
+    default=str(Role.ALL),
+    show_default=True,
+    help="One part as a process of its own; needs PostgreSQL and InfluxDB.",
+)
+def serve(file: Path, role: str, *, check: bool) -> None:
     """Run the server: ingest, judge, store, alerts, pages."""
     from dashboards import serve as process  # noqa: PLC0415 - --help and --check stay quick
     from ingest.registry import files  # noqa: PLC0415
@@ -53,9 +61,10 @@ def serve(file: Path, *, check: bool) -> None:
         if check:
             registry = files.load(config.registry)
             process.catalogue_of(config)
+            process.check_role(config, Role(role))
             click.echo(f"{file}: good: {len(registry.stations)} stations")
             return
-        process.run(config)
+        process.run(config, Role(role))
     except ConfigError as exc:
         click.echo("\n".join(exc.faults), err=True)
         sys.exit(EXIT_CONFIG)

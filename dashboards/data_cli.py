@@ -24,7 +24,11 @@ CONNECT_S = 10.0
 @click.argument("directory", type=click.Path(path_type=Path))
 def backup(file: Path, directory: Path, *, offline: bool) -> None:
     """Write a backup into the new DIRECTORY; a running server does it, below its backup_dir."""
+    from ingest.backup import BACKUP_OF_POSTGRESQL  # noqa: PLC0415 - --help stays quick
+
     config = load_config(file)
+    if config.operational.url:
+        raise click.ClickException(BACKUP_OF_POSTGRESQL)
     target = directory.absolute()
     counts = _back_up_stopped(config, target) if offline else _ask_for_backup(config, target)
     click.echo(f"{target}: whole")
@@ -80,6 +84,8 @@ def restore(file: Path, directory: Path, *, replace: bool) -> None:
     from ingest import backup as backups  # noqa: PLC0415
 
     config = load_config(file)
+    if config.operational.url:
+        raise click.ClickException(backups.RESTORE_OF_POSTGRESQL)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def prepare(copies: Path) -> None:

@@ -13,7 +13,12 @@ import click
 import httpx
 
 from dashboards.cli import config_option
-from dashboards.server_config import DeployTable, ServerTable
+from dashboards.server_config import (
+    DeployTable,
+    OperationalLogin,
+    ServerTable,
+    read_operational,
+)
 from drivers.device_table import read_table
 
 if TYPE_CHECKING:
@@ -128,6 +133,7 @@ class _Server:
     url: str
     api_key_file: Path | None
     site: DeployTable | None
+    operational: OperationalLogin
 
 
 def _read(file: Path) -> _Server:
@@ -140,6 +146,7 @@ def _read(file: Path) -> _Server:
     site = None
     if "deploy" in root:
         site = read_table(DeployTable, root["deploy"], f"{file}: [deploy]", faults)
+    operational = read_operational(root, file, faults)
     if server is None or faults:
         raise click.ClickException("\n".join(faults))
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced by the machine itself
@@ -150,6 +157,7 @@ def _read(file: Path) -> _Server:
         f"http://{f'[{host}]' if ':' in host else host}:{server.port}",
         file.parent / server.api_key_file if server.api_key_file else None,
         site,
+        operational,
     )
 
 
@@ -193,13 +201,14 @@ def _deploy_stopped(server: _Server, listener: Listener, *, renew_ingest: bool) 
 
     from dashboards.serve import ServeError, only_one  # noqa: PLC0415
     from ingest.broker.mosquitto import Accounts, deploy  # noqa: PLC0415
-    from ingest.operational import Operational  # noqa: PLC0415
+    from ingest.operational import Operational, SchemaError  # noqa: PLC0415
     from ingest.registry import credentials  # noqa: PLC0415
 
-    database = server.data_dir / "operational.db"
+    login = server.operational
+    database = login.url or f"sqlite:///{server.data_dir / 'operational.db'}"
     try:
         with only_one(server.data_dir):
-            operational = Operational(f"sqlite:///{database}")
+            operational = Operational(database, password=login.password)
             try:
                 operational.migrate()
                 with operational.read() as connection:
@@ -214,7 +223,7 @@ def _deploy_stopped(server: _Server, listener: Listener, *, renew_ingest: bool) 
             )
     except ServeError as exc:
         raise click.ClickException(f"{exc}; or leave --offline away and ask it") from exc
-    except (alembic.util.CommandError, sa.exc.SQLAlchemyError) as exc:
+    except (SchemaError, alembic.util.CommandError, sa.exc.SQLAlchemyError) as exc:
         raise click.ClickException(f"{database}: {exc}") from exc
 
 

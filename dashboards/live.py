@@ -38,7 +38,8 @@ class Event:
 class EventTail:
     """The newest events in memory, older ones from the table; one query per wake-up, however many clients.
 
-    Ids are taken by one writer, so they appear in order: after ``last`` there is never a smaller id to come.
+    Ids are taken by one writer at a time (``ingest/operational.py``), so they appear in order: after ``last`` there is
+    never a smaller id to come.
     """
 
     def __init__(self, operational: Operational, wake: EventSignal) -> None:

@@ -6,7 +6,6 @@ import shutil
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 from cryptography import x509
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -15,17 +14,15 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from alerts.tables import outbox
-from dashboards.api.stations import state_of
 from ingest.intake import Hold
-from ingest.tables import gateway_keys, station_state, stations
 from ingest.tally import COMMIT_BOUNDS_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
 
     from gateway.broker import BrokerLogin
     from ingest.inbox import Inbox
@@ -35,14 +32,14 @@ if TYPE_CHECKING:
     from ingest.subscriber import Subscriber
     from ingest.tally import Counts
 
-STATES = ("online", "stale", "offline", "never")
 REASONS = ("gap", "cap", "corrupt")
 
 
 class Metrics:
     """Reads the running parts when asked; keeps nothing.
 
-    What must balance comes from one ``Tally.counts()``; the rest is as it was found a moment later.
+    What must balance comes from one ``Tally.counts()``; the rest is as it was found a moment later. ``beside`` are
+    collectors of other roles in the same process.
     """
 
     def __init__(
@@ -57,8 +54,11 @@ class Metrics:
         login: BrokerLogin,
         life: str,
         now_ms: Callable[[], int],
+        beside: Sequence[Collector] = (),
+        publishers: Subscriber | None = None,
     ) -> None:
         self._ingest = ingest
+        self._publishers = publishers
         self._store = store
         self._subscriber = subscriber
         self._inbox = inbox
@@ -68,7 +68,8 @@ class Metrics:
         self._now_ms = now_ms
         self._expiries = list(_expiries(login, data_dir / "pki" / "ca.crt"))
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        for collector in (self, *beside):
+            self._registry.register(collector)
 
     def text(self) -> str:
         """Return all metrics in Prometheus' text format."""
@@ -80,6 +81,11 @@ class Metrics:
         if self._subscriber.connected_since_ms is None:
             reasons.append(f"broker: {self._subscriber.refusal or 'not connected'}")
         holding = self._ingest.holding()
+        if self._publishers is not None and self._publishers.connected_since_ms is None:
+            # While ingest holds, or may not use the broker, there is no such connection: that is said already.
+            refusal = self._publishers.refusal or "not connected"
+            if refusal not in (holding, self._subscriber.refusal):
+                reasons.append(f"publishers: {refusal}")
         return [*reasons, holding] if holding else reasons
 
     def collect(self) -> Iterator[Metric]:
@@ -91,7 +97,6 @@ class Metrics:
         yield from self._inbox_state()
         yield from self._losses()
         yield from self._link()
-        yield from self._county()
 
     def _lags(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
@@ -162,6 +167,12 @@ class Metrics:
             "1 while connected to the broker",
             value=self._subscriber.connected_since_ms is not None,
         )
+        if self._publishers is not None:
+            yield GaugeMetricFamily(
+                "ingest_publishers_connected",
+                "1 while the connection for devices without an agent stands",
+                value=self._publishers.connected_since_ms is not None,
+            )
         ends = GaugeMetricFamily(
             "ingest_certificate_not_after_timestamp_seconds",
             "When a certificate ends, seconds since 1970",
@@ -171,57 +182,14 @@ class Metrics:
             ends.add_metric([name], end_s)
         yield ends
 
-    def _county(self) -> Iterator[Metric]:
-        s, k = station_state, gateway_keys
-        with self._operational.read() as db:
-            beats = db.execute(
-                sa.select(s.c.seen_ms, s.c.online, s.c.alarms, s.c.queue).select_from(
-                    stations.outerjoin(s, s.c.station == stations.c.code)
-                )
-            ).all()
-            waiting = db.scalar(
-                sa.select(sa.func.count()).select_from(k).where(k.c.state == "pending")
-            )
-            pending = db.scalar(
-                sa.select(sa.func.count()).select_from(outbox).where(outbox.c.state == "pending")
-            )
-        now_ms = self._now_ms()
-        states = dict.fromkeys(STATES, 0)
-        alarms: dict[str, int] = {}
-        for seen_ms, online, alarmed, _ in beats:
-            states[state_of(seen_ms, now_ms, online=online)] += 1
-            for alarm in alarmed or ():
-                alarms[alarm] = alarms.get(alarm, 0) + 1
-        by_state = GaugeMetricFamily("stations", "Registered stations by state", labels=["state"])
-        for state, count in states.items():
-            by_state.add_metric([state], count)
-        yield by_state
-        by_alarm = GaugeMetricFamily(
-            "stations_alarmed", "Stations on which an alarm stands", labels=["alarm"]
-        )
-        for alarm, count in sorted(alarms.items()):
-            by_alarm.add_metric([alarm], count)
-        yield by_alarm
-        yield GaugeMetricFamily(
-            "stations_queue_packs",
-            "Packs waiting at the edges, as they last said",
-            value=sum(queue or 0 for *_, queue in beats),
-        )
-        yield GaugeMetricFamily(
-            "gateway_keys_pending", "Gateway keys that wait for a decision", value=waiting or 0
-        )
-        yield GaugeMetricFamily(
-            "alerts_outbox_pending", "Webhooks not delivered yet", value=pending or 0
-        )
-
 
 def _messages(counts: Counts) -> Iterator[Metric]:
     yield CounterMetricFamily(
-        "ingest_received", "Messages that arrived on up topics", value=counts.received
+        "ingest_received", "Messages of agents and publishers that arrived", value=counts.received
     )
     packs = CounterMetricFamily(
         "ingest_packs",
-        "Messages on up topics since the start, by what became of them",
+        "Messages since the start, by what became of them",
         labels=["outcome"],
     )
     for outcome, count in counts.outcomes.items():

@@ -105,10 +105,22 @@ def rejudge(
         raise click.UsageError("--from must be before --to")
     from ingest.judge.errors import RejudgeError  # noqa: PLC0415 - --help stays quick
     from ingest.judge.rejudge import Rejudge  # noqa: PLC0415
+    from ingest.publishers.reader import MessageReader  # noqa: PLC0415
 
     config = load_config(file)
+    if config.operational.url:
+        raise click.ClickException(
+            "it reads SQLite files only; [operational] url names a PostgreSQL"
+        )
     catalogue = _catalogue(config, directory)
-    run = Rejudge(config.data_dir, catalogue, from_ms, to_ms, changed_only=changed_only)
+    run = Rejudge(
+        config.data_dir,
+        catalogue,
+        from_ms,
+        to_ms,
+        changed_only=changed_only,
+        reader=MessageReader(config.mappings),
+    )
     header = [
         f"agrigate rejudge: measured from {_time(from_ms)} to before {_time(to_ms)}",
         f"standards: {directory or config.standards or SHIPPED}, version {catalogue.version}",

@@ -6,19 +6,37 @@ Paths in the file are relative to the file's own directory.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - dataclass field
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from alerts.config import WebhookEndpoint, load_endpoints
+from dashboards.store_config import StoreTable, influx_login
 from drivers.device_table import read_table
 from drivers.errors import ConfigError
 from gateway.broker import BrokerLogin, LoginReader, LoginTable, Tls, read_enrolment
+from ingest.publishers.mapping import Rule, compile_rules
+from ingest.store.influx.login import InfluxLogin  # noqa: TC001 - dataclass field
+from ingest.store.levels import Retention
 
-TABLES = ("server", "broker", "deploy", "registry", "judge", "inbox", "webhook")
+TABLES = (
+    "server",
+    "broker",
+    "deploy",
+    "registry",
+    "judge",
+    "inbox",
+    "retention",
+    "operational",
+    "store",
+    "webhook",
+    "publishers",
+    "mapping",
+)
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -28,11 +46,14 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[server]``: where data is kept, where pages are served; ``api_key_file`` gets a key when it is absent.
 
     Backups are written below ``backup_dir`` only; packs are not taken while less than ``disk_reserve_mb`` are free.
+    ``ingest_port`` and ``alerts_port`` are where those roles answer when each is a process of its own.
     """
 
     data_dir: Annotated[str, Meta(min_length=1)]
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8080
+    ingest_port: Annotated[int, Meta(ge=1, le=65535)] = 8081
+    alerts_port: Annotated[int, Meta(ge=1, le=65535)] = 8082
     api_key_file: str = ""
     backup_dir: str = ""
     disk_reserve_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
@@ -81,10 +102,41 @@ class InboxTable(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: Annotated[int, Meta(ge=1, le=3650)] = 90
 
 
+class RetentionTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[retention]``: days that readings and their roll-ups are kept, 0 for ever; DuckDB drops whole months."""
+
+    readings_days: Annotated[int, Meta(ge=0, le=36500)] = 400
+    minute_days: Annotated[int, Meta(ge=0, le=36500)] = 100
+    hour_days: Annotated[int, Meta(ge=0, le=36500)] = 1100
+    day_days: Annotated[int, Meta(ge=0, le=36500)] = 0
+
+
+class PublishersTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[publishers]``: whether to listen to devices that publish SenML or their own JSON over MQTT."""
+
+    mqtt: bool = False
+
+
+class OperationalTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[operational]``: the database of everything but readings and packs; without ``url`` a file in ``data_dir``."""
+
+    url: str = ""
+    password_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationalLogin:
+    """Where the operational database is; a blank ``url`` is a file in the data directory."""
+
+    url: str = ""
+    password: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The whole of a ``server.toml``; ``warnings`` are lines for a person that keep nothing from starting.
 
+    Without ``store`` readings are kept by DuckDB in the data directory.
     ``probe`` is the login of the access probe; with ``open_broker`` there is none and need be none.
     """
 
@@ -103,6 +155,13 @@ class ServerConfig:
     backup_dir: Path | None = None
     disk_reserve_mb: int = 256
     standards: Path | None = None
+    operational: OperationalLogin = OperationalLogin()
+    store: InfluxLogin | None = None
+    mappings: tuple[Rule, ...] = ()
+    publishers_mqtt: bool = False
+    ingest_port: int = 8081
+    alerts_port: int = 8082
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def is_loopback(self) -> bool:
@@ -127,6 +186,15 @@ def load(path: Path) -> ServerConfig:
     registry = _table(root, "registry", RegistryTable, path, faults)
     judge = _table(root, "judge", JudgeTable, path, faults)
     inbox = _table(root, "inbox", InboxTable, path, faults)
+    retention = _table(root, "retention", RetentionTable, path, faults)
+    operational = read_operational(root, path, faults)
+    publishers = _table(root, "publishers", PublishersTable, path, faults)
+    warnings: list[str] = []
+    table = _table(root, "store", StoreTable, path, faults)
+    store = None
+    if table is not None:
+        store = influx_login(table, path.parent, f"{path}: [store]", faults, warnings)
+    mappings = compile_rules(root.get("mapping", []), str(path), faults)
     webhooks: list[WebhookEndpoint] = []
     try:
         webhooks = load_endpoints(root.get("webhook", []), str(path), path.parent)
@@ -134,7 +202,7 @@ def load(path: Path) -> ServerConfig:
         faults += exc.faults
     if faults or server is None or login is None or registry is None:
         raise ConfigError(faults)
-    if judge is None or inbox is None:
+    if judge is None or inbox is None or publishers is None or retention is None:
         raise ConfigError(faults)
     return ServerConfig(
         data_dir=path.parent / server.data_dir,
@@ -148,10 +216,17 @@ def load(path: Path) -> ServerConfig:
         deploy=deploy,
         probe=login.probe,
         open_broker=login.open,
-        warnings=login.warnings,
+        warnings=(*login.warnings, *warnings),
         backup_dir=path.parent / server.backup_dir if server.backup_dir else None,
         disk_reserve_mb=server.disk_reserve_mb,
         standards=path.parent / judge.standards if judge.standards else None,
+        operational=operational,
+        store=store,
+        mappings=mappings,
+        publishers_mqtt=publishers.mqtt,
+        ingest_port=server.ingest_port,
+        alerts_port=server.alerts_port,
+        retention=Retention(**msgspec.structs.asdict(retention)),
     )
 
 
@@ -163,6 +238,29 @@ def _table(
         faults.append(f"{path}: {name}: is no table; write [{name}] on a line of its own")
         return None
     return read_table(kind, table, f"{path}: [{name}]", faults)
+
+
+def read_operational(root: dict[str, object], path: Path, faults: list[str]) -> OperationalLogin:
+    """Return what ``[operational]`` says, adding what is wrong with it to ``faults``."""
+    table = _table(root, "operational", OperationalTable, path, faults)
+    where = f"{path}: [operational]"
+    if table is None or not (table.url or table.password_file):
+        return OperationalLogin()
+    password = LoginReader(path.parent, faults, []).secret(
+        table.password_file, f"{where}: password_file"
+    )
+    example = "postgresql+psycopg://agrigate@127.0.0.1:5432/agrigate"
+    try:
+        url = urlsplit(table.url)
+        _ = url.port
+    except ValueError as exc:
+        faults.append(f"{where}: url: {exc}; write {example}")
+        return OperationalLogin()
+    if url.password is not None:
+        faults.append(f"{where}: url: holds a password; put it into a file, name it password_file")
+    elif url.scheme != "postgresql+psycopg" or not url.path.strip("/"):
+        faults.append(f"{where}: url: {table.url!r} names no database; write {example}")
+    return OperationalLogin(table.url, password or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from ingest.store.levels import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,10 +39,22 @@ class Inbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Everything that the API reads from or calls, from several threads."""
+class Health:
+    """What each process answers a supervisor and Prometheus from, whatever its role."""
 
     operational: Operational
+    metrics: Callable[[], str]
+    """Text for ``/metrics``, Prometheus format."""
+    ready: Callable[[], list[str]]
+    """Reasons why the server is not ready; empty when it is."""
+    loopback_only_reads: bool
+    """True (bound to loopback): reads need no key from loopback. False: every read needs a key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources(Health):
+    """Everything that the API reads from or calls, from several threads."""
+
     readings: ReadingStore
     inbox: Inbox
     limits: Callable[[Series, int, int], Sequence[LimitSpan]]
@@ -51,17 +65,13 @@ class Sources:
     """English name of a product, empty when unknown (``names.product_names_of``)."""
     standards: Standards
     """The catalogue that readings and tests are judged by."""
-    metrics: Callable[[], str]
-    """Text for ``/metrics``, Prometheus format."""
-    ready: Callable[[], list[str]]
-    """Reasons why the server is not ready; empty when it is."""
     now_ms: Callable[[], int]
-    loopback_only_reads: bool
-    """True (bound to loopback): reads need no key from loopback. False: every read needs a key."""
     wake: EventSignal
     """Notified after each operational transaction."""
     wake_sender: Callable[[], None]
     """Called after an acknowledgement or dismissal was committed."""
+    retention: Retention = field(default_factory=Retention)
+    """What of the readings and their roll-ups may be gone."""
     windows_changed: Callable[[], None] = lambda: None
     """Called after a window of maintenance or calibration was committed."""
     back_up: Callable[[str], Manifest] | None = None

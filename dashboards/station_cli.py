@@ -228,3 +228,46 @@ def _waiting(client: httpx.Client, code: str) -> str:
             f"{code}: {len(waiting)} keys are waiting; name one of {', '.join(waiting)}"
         )
     return waiting[0]
+
+
+# ---- keys of devices that send records over HTTP
+
+
+@station.group("record-key")
+def record_key() -> None:
+    """Keys for POST /api/v1/records: made for a station or one of its devices, listed, revoked."""
+
+
+@record_key.command("add")
+@click.argument("code")
+@click.option(
+    "--device", default="", help="Its path; without it the key is for any of the station."
+)
+@click.option("--name", default="", help="Who has the key; the device, or CODE, if not given.")
+@click.pass_obj
+def add_record_key(client: httpx.Client, code: str, device: str, name: str) -> None:
+    """Make a key for station CODE and print it; it is shown once."""
+    body = {"name": name or device or code, "device": device}
+    answer = _ask(client, "POST", f"{_of(code)}/record-keys", body)
+    click.echo(answer["key"])
+    click.echo(f"{code}: key {answer['id']}; end it with: record-key revoke", err=True)
+
+
+@record_key.command("list")
+@click.argument("code")
+@click.pass_obj
+def list_record_keys(client: httpx.Client, code: str) -> None:
+    """Print the keys of station CODE: state, id, device, name."""
+    for row in _ask(client, "GET", f"{_of(code)}/record-keys")["keys"]:
+        state = "stands" if row["revoked_ms"] is None else "revoked"
+        click.echo(f"{state:<8} {row['id']}  {row['device'] or '*'}  {row['name']}")
+
+
+@record_key.command("revoke")
+@click.argument("code")
+@click.argument("key_id", metavar="ID")
+@click.pass_obj
+def revoke_record_key(client: httpx.Client, code: str, key_id: str) -> None:
+    """Let the key ID of station CODE in no more."""
+    _ask(client, "DELETE", f"{_of(code)}/record-keys/{quote(key_id, safe='')}")
+    click.echo(f"{code}: revoked {key_id}")

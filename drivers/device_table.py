@@ -17,7 +17,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 DevicePath = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=80
+        # "$" alone would take a newline at the end
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$(?!\n)",
+        max_length=80,
     ),
 ]
 

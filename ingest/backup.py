@@ -18,7 +18,7 @@ import duckdb
 import msgspec
 
 from ingest import inbox
-from ingest.store import duckdb_store
+from ingest.store import duckdb_parts, duckdb_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 OPERATIONAL, READINGS, INBOX = "operational.db", "readings.duckdb", "inbox.db"
+PARTS = READINGS + duckdb_parts.FOLDER_SUFFIX
 BESIDE = ("pki", "enrolment")  # folders, and the enrolment files below, when they are there
 BESIDE_FILES = "*.enrolment.toml"
 LOCK = "lock"
@@ -35,6 +36,15 @@ UNFINISHED = "restore-unfinished"  # while it stands, the directory is a mixture
 ASIDE = "before-restore-"
 STEP_PAGES = 512  # at a time: a reader that holds a snapshot disturbs nobody for long
 _COUNTED = ("alerts", "alert_transitions", "tests", "findings", "outbox", "events")
+
+BACKUP_OF_POSTGRESQL = (
+    "the operational data is in PostgreSQL: back it up with pg_dump, then the inbox; "
+    "docs/postgresql.md has both lines"
+)
+RESTORE_OF_POSTGRESQL = (
+    "the operational data is in PostgreSQL: bring it back with pg_restore, then the inbox; "
+    "docs/postgresql.md says how"
+)
 
 
 class BackupError(Exception):
@@ -161,7 +171,9 @@ def _clear(part: Path) -> None:
 
 
 def _need_room(data_dir: Path, part: Path) -> None:
-    size = sum((data_dir / name).stat().st_size for name in (OPERATIONAL, READINGS, INBOX))
+    files = [data_dir / name for name in (OPERATIONAL, READINGS, INBOX)]
+    files += (data_dir / PARTS).glob("*")
+    size = sum(file.stat().st_size for file in files if file.exists())
     free = shutil.disk_usage(part).free
     if free < size:
         raise BackupError(f"{part.parent}: {free} bytes are free, the backup needs {size}")
@@ -209,11 +221,7 @@ def _describe(part: Path, made_ms: int) -> Manifest:
             " WHERE name = 'pos'"
         ).fetchone()
         (counts["packs"],) = db.execute("SELECT count(*) FROM packs").fetchone()
-    with duckdb.connect(part / READINGS, read_only=True) as store:
-        [(store_schema, stored)] = store.execute(
-            "SELECT schema_version, inbox_pos FROM meta"
-        ).fetchall()
-        [(counts["readings"],)] = store.execute("SELECT count(*) FROM readings").fetchall()
+    store_schema, stored, counts["readings"] = duckdb_store.describe(part / READINGS)
     return Manifest(
         format=FORMAT,
         made_ms=made_ms,

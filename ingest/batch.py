@@ -40,7 +40,8 @@ MISSING_CONDITION = "missing_condition"
 class TakenPack:
     """One pack in the inbox; ``pos`` is its place there and grows by one for each pack taken.
 
-    ``damage`` says why the body read back is not the one that was taken; empty when it is.
+    ``damage`` says why the body read back is not the one that was taken; empty when it is. ``topic`` is blank for a
+    pack of the edge link, else it says where the message of a publisher came in, and the body is that message.
     """
 
     pos: int
@@ -50,6 +51,7 @@ class TakenPack:
     received_ms: int
     body: bytes
     damage: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,13 +71,22 @@ class Handed:
             return self._batch
 
 
+class _WentBackError(Exception):
+    """The stage's cursor stands before ours: what it was handed it no longer has."""
+
+    def __init__(self, cursor: int) -> None:
+        super().__init__(cursor)
+        self.cursor = cursor
+
+
 class Consumer:
     """Runs one stage on its own thread.
 
     ``transient`` are the errors after which the same batch is tried again, unless ``passes`` says that trying cannot
     help; any other ends the thread and is reported by ``failure`` (the process then ends: what is wrong is ours).
-    ``relieve`` is told of each error before the next try. One that ``paces`` has ingest take no more than it follows.
-    ``thresholds`` are what is registered for the quality flags.
+    ``relieve`` is told of each error before the next try, ``pause_s`` says how long to wait at least. After it a stage
+    whose cursor went back (its store was emptied) is fed from the inbox again. One that ``paces`` has ingest take no
+    more than it follows. ``thresholds`` are what is registered for the quality flags.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Consumer:
         transient: tuple[type[Exception], ...],
         passes: Callable[[Exception], bool] = lambda _: True,
         relieve: Callable[[Exception], None] = lambda _: None,
+        pause_s: Callable[[Exception], float] = lambda _: 0.0,
         after: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
         paces: bool = False,
@@ -103,6 +113,7 @@ class Consumer:
         self._transient = transient
         self._passes = passes
         self._relieve = relieve
+        self._pause_s = pause_s
         self._after = after
         self._on_failure = on_failure
         self._queue: queue.Queue[Handed | None] = queue.Queue(HANDED_MAX)
@@ -110,11 +121,14 @@ class Consumer:
         self._thread = threading.Thread(target=self._run, name=f"consumer-{name}", daemon=True)
         self._decoder = Decoder(index)
         self._order = ArrivalOrder()
-        self._quality = QualityFlags(thresholds or NoThresholds())
+        self._thresholds = thresholds or NoThresholds()
+        self._quality = QualityFlags(self._thresholds)
+        self._located = False
         self._tally: Tally | None = None
         self._dropped = threading.Event()  # a commit found the queue full
         self.position = 0
         self.failing = False
+        self.reason = ""  # why it failed last
         self.failure: BaseException | None = None
 
     def count_into(self, tally: Tally) -> None:
@@ -125,10 +139,18 @@ class Consumer:
         """Begin at the stage's cursor.
 
         Places behind it that the inbox no longer knows (it was moved away, or restored) are never given out again:
-        packs taken now would look as if they had been handled.
+        packs taken now would look as if they had been handled. A stage that cannot say where it stands is asked again
+        by the thread: the others do not wait for it.
         """
-        self.position = self._stage.cursor()
-        self._inbox.skip_to(self.position)
+        try:
+            self.position = self._stage.cursor()
+        except self._transient as exc:
+            if not self._passes(exc):
+                raise
+            self._stalled(exc)
+        else:
+            self._located = True
+            self._inbox.skip_to(self.position)
         if self._tally is not None:
             behind = self._inbox.count_after(self.position)
             self._tally.starts(self.name, behind, self._inbox.last_pos)
@@ -151,24 +173,58 @@ class Consumer:
 
     def _run(self) -> None:
         try:
-            self._roll_forward()
-            self._catch_up()
+            self._locate()
             while not self._stopping.is_set():
-                handed = self._queue.get()
-                if handed is None:
-                    continue
-                if handed.packs[0].pos > self.position + 1:
-                    self._catch_up()
-                if handed.packs[-1].pos > self.position:
-                    self._handle(handed.batch())
-                if self._queue.empty() and self._dropped.is_set():
-                    self._dropped.clear()
-                    self._catch_up()
+                try:
+                    self._follow()
+                except _WentBackError as exc:
+                    self._go_to(exc.cursor)
         except BaseException as exc:
             self.failure = exc
             log.exception("consumer_failed", consumer=self.name)
             self._on_failure()
             raise
+
+    def _locate(self) -> None:
+        """Ask the stage where it stands until it can say so."""
+        wait_s = RETRY_FIRST_S
+        while not self._located and not self._stopping.is_set():
+            try:
+                cursor = self._stage.cursor()
+            except self._transient as exc:
+                wait_s = self._wait(exc, wait_s)
+                continue
+            self._located = True
+            if cursor > self._inbox.last_pos:
+                log.error(
+                    "consumer_ahead", consumer=self.name, at=cursor, inbox=self._inbox.last_pos
+                )
+            self._go_to(cursor)
+
+    def _go_to(self, cursor: int) -> None:
+        """Go on at another place than was thought; order and flags begin anew there."""
+        if self._tally is not None:
+            again = self._inbox.count_after(cursor, self.position)
+            skipped = self._inbox.count_after(self.position, cursor)
+            self._tally.moved(self.name, again - skipped)
+        self.position = cursor
+        self._order = ArrivalOrder()
+        self._quality = QualityFlags(self._thresholds)
+
+    def _follow(self) -> None:
+        self._roll_forward()
+        self._catch_up()
+        while not self._stopping.is_set():
+            handed = self._queue.get()
+            if handed is None:
+                continue
+            if handed.packs[0].pos > self.position + 1:
+                self._catch_up()
+            if handed.packs[-1].pos > self.position:
+                self._handle(handed.batch())
+            if self._queue.empty() and self._dropped.is_set():
+                self._dropped.clear()
+                self._catch_up()
 
     def _roll_forward(self) -> None:
         """Bring order and flags to where they were at the cursor: what they learn is not kept, but the packs are."""
@@ -218,15 +274,10 @@ class Consumer:
             try:
                 self._stage.handle(batch)
             except self._transient as exc:
-                if not self._passes(exc):
-                    raise
-                self._relieve(exc)
-                if not self.failing:
-                    log.warning("consumer_stalled", consumer=self.name, error=str(exc))
-                self.failing = True
-                if self._stopping.wait(wait_s):
+                wait_s = self._wait(exc, wait_s)
+                if self._stopping.is_set():
                     return
-                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                self._check_place()
                 continue
             if self.failing:
                 log.info("consumer_recovered", consumer=self.name)
@@ -237,3 +288,27 @@ class Consumer:
                 self._tally.handled(self.name, len(batch.packs), len(unreadable))
             self._after()
             return
+
+    def _wait(self, exc: Exception, wait_s: float) -> float:
+        """Wait before the next try, or raise ``exc`` when none can help; return how long to wait after that one."""
+        if not self._passes(exc):
+            raise exc
+        self._relieve(exc)
+        self._stalled(exc)
+        self._stopping.wait(max(wait_s, self._pause_s(exc)))
+        return min(wait_s * 2, RETRY_MAX_S)
+
+    def _stalled(self, exc: Exception) -> None:
+        if not self.failing or str(exc) != self.reason:
+            log.warning("consumer_stalled", consumer=self.name, error=str(exc))
+        self.failing = True
+        self.reason = str(exc)
+
+    def _check_place(self) -> None:
+        """Raise when the stage has less than it was handed."""
+        try:
+            cursor = self._stage.cursor()
+        except self._transient:
+            return
+        if cursor < self.position:
+            raise _WentBackError(cursor)

@@ -36,6 +36,7 @@ from ingest.batch import (
     TakenPack,
     TestItem,
 )
+from ingest.publishers.reader import MessageReader
 from ingest.sequence import BySeries, by_series, previous_maxima
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ _CLOCK = {ClockTrust.SYNC.value: 0, ClockTrust.FREE.value: CLOCK_FREE}  # any ot
 class SeriesIndex:
     """Numbers for series, one list for all threads; numbers never change while the process lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, publishers: MessageReader | None = None) -> None:
+        self.publishers = publishers or MessageReader()
+        """What messages of publishers say, by the mappings of this server."""
         self.series: list[Series] = []
         self._numbers: dict[str, dict[str, int]] = {}
         self._limits: list[tuple[float, float]] = []
@@ -82,8 +85,9 @@ class SeriesIndex:
     def physical_ranges(self) -> NDArray[np.float64]:
         """Smallest and largest possible value of each series, (n_series, 2); ±inf where there is no bound."""
         with self._lock:
-            if len(self._ranges) != len(self._limits):
-                self._ranges = np.array(self._limits, dtype=np.float64).reshape(-1, 2)
+            new = self._limits[len(self._ranges) :]
+            if new:
+                self._ranges = np.concatenate([self._ranges, np.array(new, np.float64)])
             return self._ranges
 
     def _new(self, station: str, name: str) -> int:
@@ -140,6 +144,9 @@ class Decoder:
             if pack.damage:
                 faults.append(Fault(pack, -1, "body", pack.damage))
                 continue
+            if pack.topic:
+                self._message(pack, number, columns, tests, faults)
+                continue
             try:
                 body = wire.decode_body(pack.body)
             except WireError as exc:
@@ -156,6 +163,31 @@ class Decoder:
                     Fault(pack, -1, "lost.through", f"{body.lost.through} is not the pack's seq")
                 )
         return self._batch(packs, columns, tests, faults)
+
+    def _message(
+        self,
+        pack: TakenPack,
+        number: int,
+        columns: _Columns,
+        tests: list[TestItem],
+        faults: list[Fault],
+    ) -> None:
+        """Take what a publisher's message says."""
+        parsed = self._index.publishers.read(pack.topic, pack.body, pack.received_ms)
+        before = len(columns.series)
+        for value in parsed.values:
+            try:
+                series = self._index.number(pack.station, f"{value.device}/{value.indicator}")
+            except WireError as exc:
+                faults.append(Fault(pack, value.position, exc.field, str(exc)))
+                continue
+            columns.series.append(series)
+            columns.t_ms.append(value.t_ms)
+            columns.v.append(value.value)
+            columns.position.append(value.position)
+        columns.rows[number] = len(columns.series) - before
+        tests += [TestItem(pack, position, record) for position, record in parsed.tests]
+        faults += [Fault(pack, *fault) for fault in parsed.faults]
 
     def _readings(
         self,

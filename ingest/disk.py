@@ -40,9 +40,14 @@ class DiskError(Exception):
 
 
 def passes(exc: BaseException) -> bool:
-    """Whether trying again can help; of another engine's error it always may."""
+    """Whether trying again can help; of another engine's error it always may, but for a database that is damaged."""
     code = _code(exc)
-    return code is None or code in _PASSING
+    return not _is_damaged(exc) if code is None else code in _PASSING
+
+
+def _is_damaged(exc: BaseException) -> bool:
+    original = exc.orig if isinstance(exc, sa.exc.DBAPIError) else exc
+    return str(getattr(original, "sqlstate", "")).startswith("XX")  # PostgreSQL's own class
 
 
 def is_full(exc: BaseException) -> bool:

@@ -7,6 +7,7 @@ keeps the start of the body's SHA-256 that the header carried: a body that no lo
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -20,12 +21,13 @@ import zstandard
 from gateway import wire
 from ingest.batch import TakenPack
 from ingest.intake import Loss, Staged, Watermark
+from ingest.publishers.arrival import KEPT, Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DIGEST_BYTES = 8  # of SHA-256, as in a pack's header
 SPARE_PAGES = 1024  # free pages that are kept: what comes next needs them
 GIVE_BACK_PAGES = 256  # at a time: 1 MiB
@@ -36,7 +38,8 @@ _SCHEMA = """
 CREATE TABLE packs (
     pos INTEGER PRIMARY KEY, station TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     oldest INTEGER NOT NULL, sent_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
-    size INTEGER NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
+    size INTEGER NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL,
+    topic TEXT NOT NULL DEFAULT '', header TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX packs_by_seq ON packs (epoch, station, seq);
 CREATE TABLE watermarks (
@@ -55,7 +58,12 @@ CREATE TABLE damaged (
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('pos', 0);
 """
-_LAYOUTS = {1, SCHEMA_VERSION}
+_DELIVERIES = """
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, token TEXT NOT NULL, digest BLOB NOT NULL,
+    received_ms INTEGER NOT NULL, UNIQUE (source, token)
+);
+"""
 _INCREMENTAL = 2  # what PRAGMA auto_vacuum answers
 
 
@@ -65,7 +73,7 @@ class InboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredPack:
-    """One pack as it came, for whoever walks back to the bytes."""
+    """One pack as it came, for whoever walks back to the bytes; a publisher's header is what came beside it."""
 
     pos: int
     station: str
@@ -138,32 +146,51 @@ class Inbox:
         inbox._file, inbox._identity = path, (state.st_dev, state.st_ino)
         return inbox
 
+    @classmethod
+    def open_read_only(cls, path: Path) -> Inbox:
+        """Open the inbox of a process that runs, for questions only; raise InboxError when it cannot be read."""
+        try:
+            reader = read_only(path)
+            return cls(reader, reader)
+        except (sqlite3.DatabaseError, InboxError) as exc:
+            raise InboxError(f"{path}: {exc}") from exc
+
     def _prepare(self) -> None:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._writer.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN; {_SCHEMA} {_DELIVERIES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
-        elif version not in _LAYOUTS:
+        elif not 1 <= version <= SCHEMA_VERSION:
             raise InboxError(f"inbox of schema {version}, this server knows {SCHEMA_VERSION}")
-        elif version == 1:
-            self._upgrade()
+        elif version < SCHEMA_VERSION:
+            with self._transaction() as db:  # all of it or nothing
+                if version == 1:
+                    self._add_digests(db)
+                self._add_publishers(db)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _upgrade(self) -> None:
-        """Give each row of schema 1 its digest; all of it or nothing."""
-        with self._transaction() as db:
-            db.execute("ALTER TABLE packs ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
-            at = -1
-            while rows := db.execute(
-                "SELECT pos, body FROM packs WHERE pos > ? ORDER BY pos LIMIT 500", (at,)
-            ).fetchall():
-                at = rows[-1][0]
-                # What does not decompress keeps an empty digest: it was damaged before.
-                digests = [
-                    (_digest(body), pos) for pos, z in rows if (body := _unpacked(z)) is not None
-                ]
-                db.executemany("UPDATE packs SET digest = ? WHERE pos = ?", digests)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    @staticmethod
+    def _add_digests(db: sqlite3.Connection) -> None:
+        """Give each row of schema 1 its digest."""
+        db.execute("ALTER TABLE packs ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
+        at = -1
+        while rows := db.execute(
+            "SELECT pos, body FROM packs WHERE pos > ? ORDER BY pos LIMIT 500", (at,)
+        ).fetchall():
+            at = rows[-1][0]
+            # What does not decompress keeps an empty digest: it was damaged before.
+            digests = [
+                (_digest(body), pos) for pos, z in rows if (body := _unpacked(z)) is not None
+            ]
+            db.executemany("UPDATE packs SET digest = ? WHERE pos = ?", digests)
+
+    @staticmethod
+    def _add_publishers(db: sqlite3.Connection) -> None:
+        """Make room for messages that are no packs of the edge link: schema 3."""
+        for column in ("topic", "header"):
+            db.execute(f"ALTER TABLE packs ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+        db.execute(_DELIVERIES)
 
     def close(self) -> None:
         """Close both connections."""
@@ -182,19 +209,28 @@ class Inbox:
         rows = self._writer.execute("SELECT station, epoch, owner, last FROM watermarks")
         return {(station, epoch): Watermark(owner, last) for station, epoch, owner, last in rows}
 
+    def deliveries(self) -> list[Delivery]:
+        """What was lately taken from publishers, oldest first."""
+        rows = self._writer.execute(
+            "SELECT source, token, digest, received_ms FROM deliveries ORDER BY id"
+        )
+        return [Delivery(*row) for row in rows]
+
     def commit(self, staged: Staged) -> list[TakenPack]:
         """Write packs, watermarks, losses and damaged messages in one transaction; durable on return.
 
         Raises InboxError when the file was taken away: what was written into it would be nobody's.
         """
         taken = [
-            TakenPack(self._pos + n, t.station, t.epoch, t.seq, t.received_ms, t.body)
+            TakenPack(
+                self._pos + n, t.station, t.epoch, t.seq, t.received_ms, t.body, topic=t.topic
+            )
             for n, t in enumerate(staged.taken, start=1)
         ]
         compress = self._compressor.compress
         with self._transaction() as db:
             db.executemany(
-                "INSERT INTO packs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO packs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         p.pos,
@@ -207,6 +243,8 @@ class Inbox:
                         len(p.body),
                         compress(p.body),
                         _digest(p.body),
+                        t.topic,
+                        t.header,
                     )
                     for p, t in zip(taken, staged.taken, strict=True)
                 ],
@@ -226,6 +264,8 @@ class Inbox:
             )
             if staged.damaged:
                 self._keep_damaged(db, staged)
+            if staged.deliveries or staged.sessions_begun:
+                self._keep_deliveries(db, staged)
             if taken:
                 db.execute("UPDATE counters SET value = ? WHERE name = 'pos'", (taken[-1].pos,))
         self._check_file()
@@ -263,17 +303,37 @@ class Inbox:
             "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?", (DAMAGED_KEPT,)
         )
 
-    def prune(self, before_ms: int, through_pos: int, limit: int = 1000) -> int:
+    @staticmethod
+    def _keep_deliveries(db: sqlite3.Connection, staged: Staged) -> None:
+        for source in staged.sessions_begun:
+            db.execute("DELETE FROM deliveries WHERE source = ?", (source,))
+        db.executemany(
+            "INSERT OR REPLACE INTO deliveries (source, token, digest, received_ms) VALUES (?, ?, ?, ?)",
+            [(d.source, d.token, d.digest, d.received_ms) for d in staged.deliveries],
+        )
+        db.execute(
+            "DELETE FROM deliveries WHERE id <= (SELECT max(id) FROM deliveries) - ?",
+            (sum(KEPT.values()),),
+        )
+
+    def prune(
+        self,
+        before_ms: int,
+        through_pos: int,
+        limit: int = 1000,
+        keep: Collection[int] = frozenset(),
+    ) -> int:
         """Delete, of the ``limit`` oldest packs, those received before ``before_ms``; return how many.
 
-        ``through_pos`` is the place up to which every consumer has had them.
+        ``through_pos`` is the place up to which every consumer has had them; packs at the places ``keep`` stay.
         """
         with self._transaction() as db:
             return db.execute(
                 "DELETE FROM packs WHERE pos IN"
-                " (SELECT pos FROM (SELECT pos, received_ms FROM packs WHERE pos <= ? ORDER BY pos LIMIT ?)"
+                " (SELECT pos FROM (SELECT pos, received_ms FROM packs WHERE pos <= ?"
+                " AND pos NOT IN (SELECT value FROM json_each(?)) ORDER BY pos LIMIT ?)"
                 " WHERE received_ms < ?)",
-                (through_pos, limit, before_ms),
+                (through_pos, json.dumps(sorted(keep)), limit, before_ms),
             ).rowcount
 
     def give_back(self, spare_pages: int = SPARE_PAGES, pages: int = GIVE_BACK_PAGES) -> int:
@@ -308,10 +368,14 @@ class Inbox:
         """Place of the last pack taken."""
         return self._pos
 
-    def count_after(self, pos: int) -> int:
-        """Return how many packs stand behind ``pos``."""
-        count: int = self._query("SELECT count(*) FROM packs WHERE pos > ?", (pos,))[0][0]
-        return count
+    def count_after(self, pos: int, through: int | None = None) -> int:
+        """Return how many packs stand behind ``pos``, up to ``through`` when it is given."""
+        last = 2**63 - 1 if through is None else through
+        [(count,)] = self._query(
+            "SELECT count(*) FROM packs WHERE pos > ? AND pos <= ?", (pos, last)
+        )
+        number: int = count
+        return number
 
     def received_after(self, pos: int) -> int | None:
         """Return when the first pack behind ``pos`` was received (UTC ms), None when there is none."""
@@ -339,17 +403,18 @@ class Inbox:
         Of a body that cannot be unpacked any more, what is stored.
         """
         rows = self._query(
-            "SELECT pos, oldest, sent_ms, received_ms, size, body, digest FROM packs"
+            "SELECT pos, oldest, sent_ms, received_ms, size, body, digest, topic, header FROM packs"
             " WHERE epoch = ? AND station = ? AND seq = ?",
             (epoch, station, seq),
         )
         if not rows:
             return None
-        pos, oldest, sent_ms, received_ms, size, stored, digest = rows[0]
+        pos, oldest, sent_ms, received_ms, size, stored, digest, topic, header = rows[0]
         unpacked = _unpacked(stored)
         body = stored if unpacked is None else unpacked
-        header = f"agri1 {epoch} {seq} {oldest} {sent_ms} {size} {digest.hex()}"
-        topic = wire.topic(station, "up")
+        if not topic:
+            topic = wire.topic(station, "up")
+            header = f"agri1 {epoch} {seq} {oldest} {sent_ms} {size} {digest.hex()}"
         return StoredPack(
             pos,
             station,
@@ -478,13 +543,13 @@ def compact(path: Path) -> tuple[int, int]:
 def packs_after(db: sqlite3.Connection, pos: int, limit: int) -> list[TakenPack]:
     """Return up to ``limit`` packs of the inbox ``db`` behind ``pos``, in order."""
     rows = db.execute(
-        "SELECT pos, station, epoch, seq, received_ms, body, digest FROM packs WHERE pos > ?"
+        "SELECT pos, station, epoch, seq, received_ms, body, digest, topic FROM packs WHERE pos > ?"
         " ORDER BY pos LIMIT ?",
         (pos, limit),
     ).fetchall()
     return [
-        TakenPack(pos, station, epoch, seq, received_ms, *_checked(stored, digest))
-        for pos, station, epoch, seq, received_ms, stored, digest in rows
+        TakenPack(pos, station, epoch, seq, received_ms, *_checked(stored, digest), topic)
+        for pos, station, epoch, seq, received_ms, stored, digest, topic in rows
     ]
 
 

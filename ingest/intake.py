@@ -10,17 +10,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from ulid import ULID
+
 from gateway import keys, wire
 from gateway.wire import Receipt, ReceiptState, Status, WireError
+from ingest.publishers.address import split
+from ingest.publishers.arrival import HTTP, Delivery, Recent
+from ingest.publishers.parsed import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ingest.batch import TakenPack
+    from ingest.publishers.arrival import Arrival
 
 _READINGS = (
     b'{"readings"'  # how a pack of that lane begins; what a lane lost is small and never held alone
 )
+PUBLISHERS = "publishers"  # owns the epochs of messages that no agent numbered
 MAX_EPOCHS_IN_STATUS = 2000  # 90 days of ten restarts a day on two lanes
 
 
@@ -70,6 +77,8 @@ class Taken:
     sent_ms: int
     received_ms: int
     body: bytes
+    topic: str = ""  # of a publisher's message, with the lines that came beside it
+    header: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +113,18 @@ class Staged:
     losses: list[Loss] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     watermarks: dict[tuple[str, str], Watermark] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+    sessions_begun: list[str] = field(default_factory=list)  # sources that repeat nothing of before
 
     def __bool__(self) -> bool:
-        return bool(self.taken or self.losses or self.damaged or self.watermarks)
+        return bool(
+            self.taken
+            or self.losses
+            or self.damaged
+            or self.watermarks
+            or self.deliveries
+            or self.sessions_begun
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,10 @@ class Ledger(Protocol):
 
     def watermarks(self) -> dict[tuple[str, str], Watermark]:
         """All watermarks by (station, epoch)."""
+        ...
+
+    def deliveries(self) -> Sequence[Delivery]:
+        """What was lately taken from publishers, oldest first."""
         ...
 
     def commit(self, staged: Staged) -> list[TakenPack]:
@@ -152,6 +174,10 @@ class Approvals(Protocol):
         """Whether packs of ``epoch``, which belongs to ``key``, are taken."""
         ...
 
+    def is_registered(self, station: str) -> bool:
+        """Whether there is such a station."""
+        ...
+
 
 @dataclass(slots=True)
 class _Touched:
@@ -169,8 +195,16 @@ def _readings_lost(lost: wire.Lost, last: int) -> int:
 class Intake:
     """The rules, on one ordered stream of messages; ``store`` is the ULID of this server life."""
 
-    def __init__(self, ledger: Ledger, approvals: Approvals, *, store: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        approvals: Approvals,
+        *,
+        store: str,
+        new_epoch: Callable[[], str] = lambda: str(ULID()),
+    ) -> None:
         self._ledger = ledger
+        self._new_epoch = new_epoch
         self._approvals = approvals
         self._store = store
         self._marks = ledger.watermarks()
@@ -178,6 +212,10 @@ class Intake:
         self._touched: dict[tuple[str, str], _Touched] = {}
         self._statuses: list[LiveStatus] = []
         self._sessions: dict[str, tuple[str, str]] = {}  # station → session, key
+        self._streams: dict[
+            str, str
+        ] = {}  # station → epoch of what its publishers send in this life
+        self._recent = Recent(ledger.deliveries())
         self.hold = Hold.NONE
         self.counts: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self._counted: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -233,6 +271,68 @@ class Intake:
             Taken(*place, pack.seq, pack.oldest, pack.sent_ms, received_ms, pack.body)
         )
         return Outcome.TAKEN
+
+    def arrival(self, arrival: Arrival) -> Outcome:
+        """Offer a message of a publisher that knows nothing of the link; it gets the next number of its station."""
+        outcome = self._arrival(arrival)
+        self._counted[outcome] += 1
+        return outcome
+
+    def _arrival(self, arrival: Arrival) -> Outcome:
+        if self.hold or arrival.is_stale():
+            return Outcome.HELD
+        try:
+            station = self._station_of(arrival)
+        except RecordError as exc:
+            self._keep_damaged(arrival, exc.field, str(exc))
+            return Outcome.DAMAGED
+        delivery = arrival.delivery
+        if delivery is not None:
+            staged = self._staged
+            like = arrival.may_be_repeated and self._recent.like(
+                delivery, staged.deliveries, staged.sessions_begun
+            )
+            if like and like.digest == delivery.digest:
+                return Outcome.DUPLICATE
+            if like and delivery.source == HTTP:
+                self._keep_damaged(arrival, "token", "was used for another body")
+                return Outcome.DAMAGED
+            staged.deliveries.append(delivery)
+        place = (station, self._streams.setdefault(station, self._new_epoch()))
+        mark = self._mark(place) or Watermark(PUBLISHERS, 0)
+        seq = mark.last + 1
+        self._advance(place, mark, seq)
+        self._staged.taken.append(
+            Taken(
+                *place,
+                seq,
+                seq,
+                arrival.received_ms,
+                arrival.received_ms,
+                arrival.payload,
+                arrival.topic,
+                arrival.header,
+            )
+        )
+        return Outcome.TAKEN
+
+    def _station_of(self, arrival: Arrival) -> str:
+        station = split(arrival.topic).station
+        if not self._approvals.is_registered(station):
+            raise RecordError("topic", f"station {station!r} is not registered")
+        if len(arrival.payload) > wire.MAX_BODY_BYTES:
+            raise RecordError("body", f"has more than {wire.MAX_BODY_BYTES} bytes")
+        return station
+
+    def _keep_damaged(self, arrival: Arrival, field: str, reason: str) -> None:
+        self._staged.damaged.append(
+            Damaged(arrival.topic, field, reason, arrival.payload, arrival.received_ms)
+        )
+
+    def session_begins(self, source: str) -> None:
+        """Note that ``source`` has nothing of before to repeat: numbers it gave then may mean something else now."""
+        self._staged.sessions_begun.append(source)
+        self._staged.deliveries = [d for d in self._staged.deliveries if d.source != source]
 
     def _is_held(self, body: bytes) -> bool:
         if self.hold is Hold.READINGS:
@@ -301,7 +401,8 @@ class Intake:
 
     def answer_again(self, station: str) -> None:
         """Give every epoch of ``station`` a receipt with the next commit (its keys have just changed)."""
-        for place in [p for p in {*self._marks, *self._staged.watermarks} if p[0] == station]:
+        marks = self._marks | self._staged.watermarks
+        for place in [p for p, m in marks.items() if p[0] == station and m.owner != PUBLISHERS]:
             touched = self._touched.setdefault(place, _Touched())
             mark = self._mark(place)
             if mark is not None and not self._may_deliver(place, mark):
@@ -344,6 +445,7 @@ class Intake:
             self.counts[Outcome.HELD] += sum(counted.values())
             raise
         self._marks.update(staged.watermarks)
+        self._recent.take(staged.deliveries, staged.sessions_begun)
         for outcome, count in counted.items():
             self.counts[outcome] += count
         return Committed(packs, staged.losses, list(self._receipts(touched, now_ms)), statuses)

@@ -17,16 +17,19 @@ from ingest.consumers import Consumer, Handed
 from ingest.decode import Decoder, SeriesIndex
 from ingest.disk import passes
 from ingest.inbox import GIVE_BACK_PAGES
-from ingest.intake import Committed, Hold, Intake
+from ingest.intake import Committed, Hold, Intake, Outcome
+from ingest.operational import TRANSIENT
+from ingest.publishers.arrival import Arrival, SessionBegins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ingest.disk import Room
     from ingest.inbox import Inbox
     from ingest.registry.live import Registry
     from ingest.stations import StationWatch
     from ingest.subscriber import Message, Subscriber
+    from ingest.upkeep import StoreUpkeep
 
 log = structlog.get_logger()
 
@@ -43,6 +46,7 @@ CROWDED_S = 3.0  # a burst is shorter
 PRUNE_EVERY_S = 60.0
 PRUNE_PACKS = 1000  # at a time: taking packs must not wait for it
 DAY_MS = 24 * 3600 * 1000
+_PRUNE_FAULTS: tuple[type[Exception], ...] = (sqlite3.OperationalError, *TRANSIENT)
 
 
 class IngestService:
@@ -62,8 +66,12 @@ class IngestService:
         now_ms: Callable[[], int],
         on_failure: Callable[[], None],
         room: Room | None = None,
+        publishers: Subscriber | None = None,
+        evidence: Callable[[], Collection[int]] = frozenset,
+        upkeep: StoreUpkeep | None = None,
     ) -> None:
         self._subscriber = subscriber
+        self._publishers = publishers  # feeds the same queue
         self._inbox = inbox
         self._registry = registry
         self._consumers = consumers
@@ -77,12 +85,16 @@ class IngestService:
         for consumer in consumers:
             consumer.count_into(self.tally)
         self._offered = 0  # packs in the group that is not yet committed
+        self._arrivals: list[tuple[Arrival, Outcome]] = []  # of that group
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._room = room
+        self._evidence = evidence  # places of packs that stay, however old
+        self._upkeep = upkeep
         self._keys_due = self._prune_due = self._room_due = 0.0
         self._fault_until = 0.0  # the inbox could not be written; tried again then
         self._crowded_since: float | None = None
         self._overloaded = False
+        self._registry_lost = False
         self.failure: BaseException | None = None
 
     @property
@@ -110,6 +122,7 @@ class IngestService:
         failures = [
             self.failure,
             self._watch.failure,
+            None if self._upkeep is None else self._upkeep.failure,
             *(consumer.failure for consumer in self._consumers),
         ]
         return next((failure for failure in failures if failure is not None), None)
@@ -119,11 +132,17 @@ class IngestService:
         for consumer in self._consumers:
             consumer.start()
         self._watch.start()
+        if self._upkeep is not None:
+            self._upkeep.start()
         self._thread.start()
         self._subscriber.start()
+        if self._publishers is not None:
+            self._publishers.start()
 
     def stop(self) -> None:
         """Stop taking, then let the consumers finish what they hold."""
+        if self._publishers is not None:
+            self._publishers.stop()
         self._subscriber.stop()
         # A thread that failed takes nothing from a queue that is full.
         while self._thread.is_alive():
@@ -135,6 +154,8 @@ class IngestService:
         for consumer in self._consumers:
             consumer.stop()
         self._watch.stop()
+        if self._upkeep is not None:
+            self._upkeep.stop()
 
     def _run(self) -> None:
         try:
@@ -170,8 +191,22 @@ class IngestService:
         self._commit()
         return message is not None
 
-    def _offer(self, message: Message) -> None:
-        if message.topic.endswith("/up"):
+    def offer(self, arrival: Arrival, *, within_s: float) -> bool:
+        """Give a message of a publisher to the intake thread; False when it did not get to it in time."""
+        try:
+            self._subscriber.messages.put(arrival, timeout=within_s)
+        except queue.Full:
+            return False
+        self.tally.received()
+        return True
+
+    def _offer(self, message: Message | Arrival | SessionBegins) -> None:
+        if isinstance(message, SessionBegins):
+            self.intake.session_begins(message.source)
+        elif isinstance(message, Arrival):
+            self._offered += 1
+            self._arrivals.append((message, self.intake.arrival(message)))
+        elif message.topic.endswith("/up"):
             self._offered += 1
             self.intake.pack(message.topic, message.payload, message.received_ms)
         else:
@@ -191,16 +226,19 @@ class IngestService:
                 log.warning("inbox_not_written", error=str(exc), todo="free disk space")
             self._fault_until = time.monotonic() + HOLD_AFTER_FAULT_S
             self.intake.hold = Hold.ALL
-            self._settle()
+            self._settle(written=False)
             return
         if committed.packs:
             self.tally.committed(time.perf_counter() - begun)
-        self._settle()
+        self._settle(written=True)
         self._hand_over(committed)
 
-    def _settle(self) -> None:
+    def _settle(self, *, written: bool) -> None:
         self.tally.settled(self.intake.counts, self._offered, self._inbox.last_pos)
         self._offered = 0
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival, outcome in arrivals:
+            arrival.done(outcome if written else Outcome.HELD)
 
     def _hand_over(self, committed: Committed) -> None:
         for station, receipt in committed.receipts:
@@ -241,12 +279,25 @@ class IngestService:
         self.intake.hold = self._wanted_hold(now)
         if now >= self._keys_due:
             self._keys_due = now + KEYS_EVERY_S
-            for station in self._registry.refresh_keys():
-                self.intake.answer_again(station)
-            self._registry.quality.refresh()
+            self._refresh()
         if now >= self._prune_due:
             self._prune_due = now + PRUNE_EVERY_S
             self._prune(now)
+
+    def _refresh(self) -> None:
+        """Look what was decided meanwhile; while the database cannot be asked, what was known last holds."""
+        try:
+            for station in self._registry.refresh_keys():
+                self.intake.answer_again(station)
+            self._registry.quality.refresh()
+        except TRANSIENT as exc:
+            if not passes(exc):
+                raise
+            if not self._registry_lost:
+                log.warning("registry_not_read", error=str(exc))
+            self._registry_lost = True
+            return
+        self._registry_lost = False
 
     def _wanted_hold(self, now: float) -> Hold:
         self._watch_queue(now)
@@ -277,9 +328,10 @@ class IngestService:
     def _prune(self, now: float) -> None:
         done = min((c.position for c in self._consumers), default=0)
         try:
-            gone = self._inbox.prune(self._now_ms() - self._retention_ms, done, PRUNE_PACKS)
+            before_ms = self._now_ms() - self._retention_ms
+            gone = self._inbox.prune(before_ms, done, PRUNE_PACKS, self._evidence())
             gone_pages = self._inbox.give_back()
-        except sqlite3.OperationalError as exc:  # deleting needs disk space too
+        except _PRUNE_FAULTS as exc:  # deleting needs disk space too
             if not passes(exc):
                 raise
             log.warning("inbox_not_pruned", error=str(exc), todo="free disk space")

@@ -16,6 +16,8 @@ import sqlalchemy as sa
 import structlog
 
 from ingest import tables
+from ingest.judge.catalogue.tables import clean
+from ingest.operational import TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,7 @@ CLOCK_STEP_MS = 5_000  # more than NTP slews between two looks
 WRITE_EVERY_S = 0.5
 PENDING_KEYS_MAX = 20  # per station; more are somebody guessing
 GATEWAY_CLONED = "gateway_cloned"
+QUEUE_MAX = 2**31 - 1  # what the column takes
 UNKNOWN_MAX = 1000  # stations not registered that are named in the log once only
 
 
@@ -142,8 +145,12 @@ class StationWatch:
             with self._operational.write() as db:
                 self._follow_clock(db, clock_ms)
                 changed = self._write(db, list(latest.values())) + self._silent(db)
-        except sa.exc.OperationalError as exc:
-            log.warning("station_state_not_written", error=str(exc.orig))
+        except sa.exc.DataError as exc:  # of one station; its next status comes within a minute
+            log.warning("station_state_refused", error=str(exc.orig))
+            self._alarms = alarms
+            return
+        except TRANSIENT as exc:
+            log.warning("station_state_not_written", error=str(exc))
             with self._lock:
                 self._latest = {**latest, **self._latest}
             self._alarms = alarms
@@ -168,11 +175,11 @@ class StationWatch:
                 offset_ms = _clock_offset_ms(live)
                 alarms = self._judged(live, offset_ms)
                 row = {
-                    "session": status.session,
+                    "session": clean(status.session, 26),
                     "online": status.online,
                     "seen_ms": live.received_ms,
-                    "version": status.version[:40],
-                    "queue": status.queue,
+                    "version": clean(status.version, 40),
+                    "queue": min(status.queue, QUEUE_MAX),
                     "oldest_unreceipted_ms": status.oldest_unreceipted_ms,
                     "disk_free": status.disk_free,
                     "clock_offset_ms": offset_ms,

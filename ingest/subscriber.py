@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from gateway.broker import BrokerLogin, CertificateAlarm
+    from ingest.publishers.arrival import Arrival, SessionBegins
 
 log = structlog.get_logger()
 
@@ -59,6 +60,9 @@ class Message:
 class Subscriber:
     """Keeps one connection to the broker; ``messages`` is what came, in order."""
 
+    client_id = "agrigate-ingest"
+    subscriptions: tuple[str, ...] = SUBSCRIPTIONS
+
     def __init__(
         self,
         login: BrokerLogin,
@@ -71,7 +75,9 @@ class Subscriber:
         self._guard = guard
         self._rng = random.Random()  # noqa: S311 - jitter
         self.tally = Tally()
-        self.messages: queue.Queue[Message | None] = queue.Queue(QUEUE_MESSAGES)
+        self.messages: queue.Queue[Message | Arrival | SessionBegins | None] = queue.Queue(
+            QUEUE_MESSAGES
+        )
         self.connected_since_ms: int | None = None
         self.refusal: str | None = None
         self._context: ssl.SSLContext | None = None
@@ -135,7 +141,7 @@ class Subscriber:
         self._welcome, self._fault = False, None
         client = self._client = self._new_client()  # the CONNECT may be cut off already
         try:
-            client.connect(self._login.host, self._login.port, keepalive=KEEPALIVE_S)
+            self._connect(client)
         except (OSError, ValueError) as exc:
             if broker_faults.is_expiry(exc):
                 self._peer_not_after_ms = self._now_ms()
@@ -159,14 +165,23 @@ class Subscriber:
             self._count_cut()
         return self._welcome
 
-    def _new_client(self) -> mqtt.Client:
-        newest = self._login.protocol == "5"
-        client = mqtt.Client(
+    @property
+    def _is_newest(self) -> bool:
+        return self._login.protocol == "5"
+
+    def _connect(self, client: mqtt.Client) -> None:
+        client.connect(self._login.host, self._login.port, keepalive=KEEPALIVE_S)
+
+    def _bare_client(self) -> mqtt.Client:
+        return mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id="agrigate-ingest",
-            protocol=mqtt.MQTTv5 if newest else mqtt.MQTTv311,
+            client_id=self.client_id,
+            protocol=mqtt.MQTTv5 if self._is_newest else mqtt.MQTTv311,
             reconnect_on_failure=False,
         )
+
+    def _new_client(self) -> mqtt.Client:
+        client = self._bare_client()
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.username_pw_set(self._login.username, self._login.password)
         if self._login.tls is not None:
@@ -224,7 +239,7 @@ class Subscriber:
         self,
         client: mqtt.Client,
         _userdata: object,
-        _flags: mqtt.ConnectFlags,
+        flags: mqtt.ConnectFlags,
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
@@ -234,7 +249,11 @@ class Subscriber:
         # paho heeds no receive maximum by itself; nothing is in flight yet, so this may still change.
         allowed = getattr(properties, "ReceiveMaximum", IN_FLIGHT)
         client._max_inflight_messages = min(IN_FLIGHT, allowed)  # noqa: SLF001 - public way: only before
-        client.subscribe([(topic, 1) for topic in SUBSCRIPTIONS])
+        self._session(client, is_new=not flags.session_present)
+        client.subscribe([(topic, 1) for topic in self.subscriptions])
+
+    def _session(self, client: mqtt.Client, *, is_new: bool) -> None:
+        """Hear of the session that a connection goes on with, or begins."""
 
     def _on_subscribe(
         self,
@@ -245,7 +264,7 @@ class Subscriber:
         _properties: Properties | None,
     ) -> None:
         if any(reason.is_failure for reason in reasons):
-            topics = " and ".join(SUBSCRIPTIONS)
+            topics = " and ".join(self.subscriptions)
             text = f"the broker refused the subscription to {topics}: check its access list"
             self._refused(Fault(Kind.REFUSED, text))
             return
@@ -285,6 +304,10 @@ class Subscriber:
         item = Message(message.topic, bytes(message.payload), message.retain, self._now_ms())
         if item.topic.endswith("/up"):
             self.tally.received()
+        self._hand_on(item)
+
+    def _hand_on(self, item: Message | Arrival | SessionBegins) -> None:
+        """Wait for room in the queue: back-pressure on the broker."""
         while not self._stopping.is_set():
             try:
                 self.messages.put(item, timeout=1)

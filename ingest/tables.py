@@ -145,6 +145,18 @@ broker_credentials = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
 )
+record_keys = Table(  # of devices that send records over HTTP
+    "record_keys",
+    metadata,
+    Column("id", String(26), primary_key=True),  # ULID
+    Column("station", String(40), nullable=False),
+    Column("device", String(80), nullable=False),  # blank: any of the station
+    Column("name", String(60), nullable=False),
+    Column("hash", String(64), nullable=False),  # SHA-256; the key is kept nowhere
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Index(None, "station"),
+)
 station_state = Table(
     "station_state",
     metadata,

@@ -86,6 +86,14 @@ class Tally:
             self._consumers[consumer] = ConsumerCounts(behind, 0, 0, behind)
             self.settled_pos = max(self.settled_pos, last_pos)
 
+    def moved(self, consumer: str, packs: int) -> None:
+        """Book that a consumer turned out to have ``packs`` more to do (fewer when negative) than when it started."""
+        with self._lock:
+            c = self._consumers[consumer]
+            self._consumers[consumer] = ConsumerCounts(
+                c.behind_at_start + packs, c.done, c.quarantined, c.behind + packs
+            )
+
     def handled(self, consumer: str, packs: int, quarantined: int) -> None:
         """Book ``packs`` that a consumer has done with, ``quarantined`` of them unreadable."""
         with self._lock:

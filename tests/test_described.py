@@ -321,14 +321,16 @@ def test_asyncapi_says_what_the_agent_does():
     document = json.loads(FILES["asyncapi.json"])
     assert (asyncapi.QOS, asyncapi.KEEPALIVE_S) == (uplink.QOS, uplink.KEEPALIVE_S)
     channels = document["channels"]
-    assert {c["address"].format(station="hl-001") for c in channels.values()} == {
-        wire.topic("hl-001", leaf) for leaf in ("up", "ack", "status")
+    assert {c["address"].format(station="hl-001", device="d") for c in channels.values()} == {
+        wire.topic("hl-001", leaf) for leaf in ("up", "ack", "status", "senml/d", "raw/d")
     }
     actions = {
         operation["channel"]["$ref"].rpartition("/")[2]: operation
         for operation in document["operations"].values()
     }
     assert {leaf: op["action"] for leaf, op in actions.items()} == {
+        "senml": "send",
+        "raw": "send",
         "up": "send",
         "ack": "receive",
         "status": "send",

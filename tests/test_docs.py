@@ -36,6 +36,7 @@ from ingest.intake import Outcome
 from ingest.judge.catalogue.catalogue import standard_catalogue
 from ingest.judge.catalogue.entries import entries as entries_of
 from ingest.judge.lines import judge_lines
+from ingest.publishers.mapping import MappingTable
 from ingest.registry import files
 from tests.certificates import Authority
 from tests.ingest.broker.deployed import County
@@ -175,7 +176,8 @@ def test_every_command_of_ours_exists() -> None:
             for word in words
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
-                "|standards|show|check|diff|rejudge|scan|probe|modbus|decode|simulate",
+                "|standards|show|check|diff|rejudge|map|test|record-key|revoke|store|copy|export"
+                "|scan|probe|modbus|decode|simulate",
                 word,
             )
         ]
@@ -258,6 +260,11 @@ def explained(sample: str, name: str) -> bool:
                 "registry": server_config.RegistryTable,
                 "judge": server_config.JudgeTable,
                 "inbox": server_config.InboxTable,
+                "retention": server_config.RetentionTable,
+                "publishers": server_config.PublishersTable,
+                "mapping": MappingTable,
+                "operational": server_config.OperationalTable,
+                "store": server_config.StoreTable,
                 "webhook": WebhookTable,
             },
         ),
@@ -332,10 +339,10 @@ def test_samples_load(tmp_path: Path) -> None:
 
 
 def test_every_metric_is_described() -> None:
-    tree = ast.parse(text_of("dashboards/metrics.py"))
     made = {
         node.args[0].value + ("_total" if "Counter" in ast.unparse(node.func) else "")
-        for node in ast.walk(tree)
+        for name in ("metrics", "county_metrics")
+        for node in ast.walk(ast.parse(text_of(f"dashboards/{name}.py")))
         if isinstance(node, ast.Call)
         and "MetricFamily" in ast.unparse(node.func)
         and isinstance(node.args[0], ast.Constant)

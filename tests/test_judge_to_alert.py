@@ -62,8 +62,8 @@ plot = "canal"
 class County:
     """Decoder, judge and raiser on a database of their own."""
 
-    def __init__(self, directory: Path) -> None:
-        self.operational = Operational(f"sqlite:///{directory / 'operational.db'}")
+    def __init__(self, directory: Path, databases) -> None:
+        self.operational = Operational(databases.url(directory / "operational.db"))
         self.operational.migrate()
         (directory / "registry.toml").write_text(REGISTRY, encoding="utf-8")
         files.sync(self.operational, files.load(directory / "registry.toml"), NOW_MS)
@@ -88,8 +88,8 @@ class County:
 
 
 @pytest.fixture
-def county(tmp_path):
-    county = County(tmp_path)
+def county(tmp_path, databases):
+    county = County(tmp_path, databases)
     yield county
     county.operational.close()
 

@@ -35,8 +35,8 @@ ACID, GOOD = 4.9, 7.1  # of a canal: 5.5 to 8.5
 class County:
     """An inbox, and the judge behind it on its own thread."""
 
-    def __init__(self, directory: Path) -> None:
-        self.operational = Operational(f"sqlite:///{directory / 'operational.db'}")
+    def __init__(self, directory: Path, databases) -> None:
+        self.operational = Operational(databases.url(directory / "operational.db"))
         self.operational.migrate()
         (directory / "registry.toml").write_text(REGISTRY, encoding="utf-8")
         files.sync(self.operational, files.load(directory / "registry.toml"), NOW_MS)
@@ -94,8 +94,8 @@ class County:
 
 
 @pytest.fixture
-def county(tmp_path):
-    county = County(tmp_path)
+def county(tmp_path, databases):
+    county = County(tmp_path, databases)
     yield county
     county.close()
 

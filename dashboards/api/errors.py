@@ -1,6 +1,7 @@
 """Errors as ``{"detail": "…"}``, always one text."""
 
 import json
+import sqlite3
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -60,11 +61,30 @@ async def failed(_request: Request, _exc: Exception) -> JSONResponse:
 
 
 async def not_written(_request: Request, exc: Exception) -> JSONResponse:
-    """Answer 507 when the database found no room; any other of its errors is one of ours."""
+    """Answer 507 when the database found no room, 503 when its server is away; any other error is one of ours."""
     if not is_full(exc):
-        raise exc
+        if isinstance(getattr(exc, "orig", None), sqlite3.Error):
+            raise exc
+        detail = "the operational database cannot be reached: nothing was changed; try again"
+        return JSONResponse({"detail": detail}, status_code=503)
     detail = "the server's disk is full: nothing was changed; free disk space and try again"
     return JSONResponse({"detail": detail}, status_code=507)
+
+
+async def not_taken(_request: Request, _exc: Exception) -> JSONResponse:
+    """Answer 422 for a value that a column cannot hold, as a text with NUL."""
+    return JSONResponse({"detail": "a value that the database does not take"}, status_code=422)
+
+
+async def elsewhere(_request: Request, exc: Exception) -> JSONResponse:
+    """Answer 503 for what only the machine of role ingest has."""
+    return JSONResponse({"detail": str(exc)}, status_code=503)
+
+
+async def store_away(_request: Request, _exc: Exception) -> JSONResponse:
+    """Answer 503 while the store of readings does not answer; why stands in the server's log."""
+    detail = "the store of readings does not answer: nothing is lost; agrigate store check says why"
+    return JSONResponse({"detail": detail}, status_code=503)
 
 
 def _short(value: object) -> str:

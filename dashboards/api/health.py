@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 
-from dashboards.access import SourcesOf, reader
+from dashboards.access import HealthOf, reader
 from dashboards.api.errors import documented, documented_json
 from dashboards.api.models import Healthy, Ready
 
@@ -18,7 +18,7 @@ def healthz() -> Healthy:
 
 
 @router.get("/readyz", summary="All parts run", responses=documented(503))
-def readyz(sources: SourcesOf) -> Ready:
+def readyz(sources: HealthOf) -> Ready:
     """Answer 503 with the reasons while a part is not ready."""
     reasons = sources.ready()
     if reasons:
@@ -36,6 +36,6 @@ def readyz(sources: SourcesOf) -> Ready:
         **documented_json(401, 403),
     },
 )
-def metrics(sources: SourcesOf) -> Response:
+def metrics(sources: HealthOf) -> Response:
     """Return all counters."""
     return Response(sources.metrics(), media_type=_METRICS)

@@ -209,6 +209,15 @@ Point = Annotated[
 ]
 
 
+Bucket = Annotated[
+    tuple[int, float | None, float | None, float | None, int, float],
+    Field(
+        description="[start_ms, min, mean, max, count, good]: of usable values, null when there is none; good is the "
+        "share of readings with quality 1, 0 … 1"
+    ),
+]
+
+
 class FlagBit(Shape):
     """One bit of a reading's flags."""
 
@@ -252,10 +261,14 @@ class Readings(Shape):
     end_ms: Ms
     total: int = Field(description="Readings in the range")
     returned: int = Field(description="Points in this reply")
-    downsampling: Literal["none", "min_max"] = Field(
-        description="min_max: of each bucket of time the lowest and the highest reading are kept, with their flags"
+    downsampling: Literal["none", "min_max", "minute", "hour", "day"] = Field(
+        description="min_max: of each bucket of time the lowest and the highest reading are kept, with their flags; "
+        "minute, hour, day: `buckets` instead of `points`"
     )
     points: list[Point]
+    buckets: list[Bucket] = Field(
+        description="Roll-ups of minutes, hours or days of Shanghai, those without a reading left out; each whole"
+    )
     flag_bits: list[FlagBit] = Field(description="What each bit of a point's flags means")
     limits: list[LimitRow]
 

@@ -58,7 +58,7 @@ def _records(sources: Sources, connection: Connection) -> list[QuarantinedItem]:
             QuarantinedItem(
                 kind="pack" if row.position < 0 else "record",
                 at_ms=row.at_ms,
-                topic=topic(row.station, "up"),
+                topic=topic(row.station, "up") if pack is None else pack.topic,
                 station=row.station,
                 epoch=row.epoch,
                 seq=row.seq,

@@ -9,14 +9,15 @@ from sqlalchemy import select
 
 from dashboards.access import SourcesOf
 from dashboards.api.errors import READING, documented
-from dashboards.api.models import FlagBit, LimitRow, Point, Readings
+from dashboards.api.models import Bucket, FlagBit, LimitRow, Point, Readings
 from dashboards.api.nearest import nearest
 from dashboards.api.times import parse_time
 from dashboards.names import indicator_name
 from dashboards.sources import Sources
 from ingest import batch
 from ingest.batch import Series
-from ingest.store.reading_store import Points
+from ingest.store.levels import RAW_SPAN_MS, choose
+from ingest.store.reading_store import Level, Points, Trend
 from ingest.tables import stations
 
 DAY_MS = 86_400_000
@@ -63,15 +64,40 @@ def readings(
     max_points: Annotated[
         int,
         Query(
-            ge=2, le=MAX_POINTS, description="Above it, lowest and highest of each bucket are kept"
+            ge=2,
+            le=MAX_POINTS,
+            description="Of more, lowest and highest of each bucket, or the finest roll-up that fits",
         ),
     ] = 2000,
 ) -> Readings:
-    """Return readings with start ≤ t < end, oldest first, and how they were thinned."""
+    """Return readings with start ≤ t < end, oldest first, thinned; or, when there are too many, their roll-ups."""
     start_ms, end_ms = _range(start, end, sources.now_ms())
     series = Series(station, device, indicator)
-    points = sources.readings.query(series, start_ms=start_ms, end_ms=end_ms, max_points=max_points)
-    if points.total == 0:
+    count = days = None
+    if end_ms - start_ms > RAW_SPAN_MS:
+        days = sources.readings.trend(series, start_ms=start_ms, end_ms=end_ms, level=Level.DAY)
+        count = int(days.count.sum())
+    level = choose(
+        start_ms,
+        end_ms,
+        max_points,
+        now_ms=sources.now_ms(),
+        retention=sources.retention,
+        count=count,
+    )
+    points: list[Point] = []
+    buckets: list[Bucket] = []
+    if level is None:
+        read = sources.readings.query(
+            series, start_ms=start_ms, end_ms=end_ms, max_points=max_points
+        )
+        points, total = _rows(read), read.total
+    else:
+        if days is None or level is not Level.DAY:
+            days = sources.readings.trend(series, start_ms=start_ms, end_ms=end_ms, level=level)
+        buckets, total = _buckets(days), int(days.count.sum())
+    returned = len(points) + len(buckets)
+    if total == 0:
         _check_known(sources, series)
     name = indicator_name(indicator)
     return Readings(
@@ -84,10 +110,11 @@ def readings(
         decimals=name.decimals,
         start_ms=start_ms,
         end_ms=end_ms,
-        total=points.total,
-        returned=len(points.t_ms),
-        downsampling="none" if len(points.t_ms) == points.total else "min_max",
-        points=_rows(points),
+        total=total,
+        returned=returned,
+        downsampling=level.value if level else "none" if returned == total else "min_max",
+        points=points,
+        buckets=buckets,
         flag_bits=FLAG_BITS,
         limits=[LimitRow(**asdict(span)) for span in sources.limits(series, start_ms, end_ms)],
     )
@@ -109,6 +136,15 @@ def _rows(points: Points) -> list[Point]:
     values[~np.isfinite(points.v)] = None
     columns = (points.t_ms, values, points.q, points.flags)
     return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _buckets(trend: Trend) -> list[Bucket]:
+    columns = [trend.start_ms.tolist()]
+    for values in (trend.minimum, trend.mean, trend.maximum):
+        column = values.astype(object)  # (n,)
+        column[~np.isfinite(values)] = None
+        columns.append(column.tolist())
+    return list(zip(*columns, trend.count.tolist(), trend.good.tolist(), strict=True))
 
 
 def _check_known(sources: Sources, series: Series) -> None:

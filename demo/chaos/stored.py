@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import duckdb
 import msgspec
 import numpy as np
 import zstandard
@@ -14,6 +13,8 @@ from demo.chaos.account import Booked, Replies, Stored, Told
 from demo.chaos.counting import read_journal
 from demo.chaos.spools import open_read_only
 from gateway import wire
+from ingest.store.duckdb_stock import DuckDBStock
+from ingest.store.stock import READING_TYPES, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,19 +78,18 @@ def replies(journal_dir: Path, crew: Iterable[Agent]) -> dict[tuple[str, str], R
 
 def store(path: Path) -> dict[SeriesKey, Stored]:
     """Return every series of the store."""
-    with duckdb.connect(path, read_only=True) as db:
-        names = db.execute("SELECT id, station, device, indicator FROM series").fetchall()
-        rows = db.execute(
-            "SELECT series_id, t_ms, coalesce(v, 'nan') AS v, dup FROM readings ORDER BY series_id"
-        ).fetchnumpy()
-    series = np.asarray(rows["series_id"])
+    with closing(DuckDBStock(path)) as stock:
+        pieces = [
+            stock.read(piece)
+            for month_ms in stock.months(None)
+            for piece in stock.pieces(None, month_ms)
+        ]
+        rows, series = joined(pieces, READING_TYPES), stock.series
     found = {}
-    for number, station, device, indicator in names:
-        begin, end = np.searchsorted(series, [number, number + 1])
-        found[station, device, indicator] = Stored(
-            np.asarray(rows["t_ms"][begin:end], np.int64),
-            np.asarray(rows["v"][begin:end], np.float64),
-            np.asarray(rows["dup"][begin:end], np.int64),
+    for number, one in enumerate(series):
+        begin, end = np.searchsorted(rows["series"], [number, number + 1])
+        found[one.station, one.device, one.indicator] = Stored(
+            rows["t_ms"][begin:end], rows["v"][begin:end], rows["dup"][begin:end].astype(np.int64)
         )
     return found
 

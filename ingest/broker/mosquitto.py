@@ -63,8 +63,9 @@ max_inflight_messages 1000
 # A client that is gone is noticed within 1.5 times this; stations and server use 30 s. MQTT 5 clients are told.
 max_keepalive 120
 
-# Agrigate needs nothing that a broker keeps: its sessions are clean, a status is sent again each minute, and mosquitto
+# Gateways need nothing that a broker keeps: their sessions are clean, a status is sent again each minute, and mosquitto
 # writes to disk only every autosave_interval, so what a broker acknowledged can be gone. Receipts come from the server.
+# Devices without a gateway (senml, raw) have no other queue than the broker's: for them, give --persistence DIR.
 {persistence}
 # Sessions of other clients on this broker that never came back.
 persistent_client_expiration 7d
@@ -98,11 +99,16 @@ ACL_TEXT = """\
 user agri_ingest
 topic read agri/v1/+/up
 topic read agri/v1/+/status
+topic read agri/v1/+/senml/#
+topic read agri/v1/+/raw/#
 topic readwrite agri/v1/+/ack
 
-# A station: its user name is its code. "status" is also the topic of its will.
+# A station: its user name is its code. "status" is also the topic of its will; "senml" and "raw" are for devices
+# that know nothing of gateways and come with the station's name and password.
 pattern write agri/v1/%u/up
 pattern write agri/v1/%u/status
+pattern write agri/v1/%u/senml/#
+pattern write agri/v1/%u/raw/#
 pattern read agri/v1/%u/ack
 pattern read agri/v1/%u/cmd
 """

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import paho.mqtt.client as mqtt
+import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from gateway import broker_faults, wire
@@ -32,6 +33,9 @@ STEP_S = 0.05
 GRACE_S = 0.2  # for brokers that do not deliver in the order they took
 KEEPALIVE_S = 5  # also the bound of a TLS handshake
 SIDE_BY_SIDE = 8
+PUBLISHERS = ("senml/probe", "raw/probe")
+
+log = structlog.get_logger()
 
 CHECK = 'check the broker\'s access list ("agrigate deploy mosquitto" writes one)'
 
@@ -43,31 +47,51 @@ class _UnprovenError(Exception):
 class AccessProbe:
     """Called before each connection of ingest: None when the broker keeps stations apart, else why not.
 
-    ``probe`` is the login of a station without instruments; its user name is the station's code.
+    ``probe`` is the login of a station without instruments; its user name is the station's code. With ``publishers``
+    the topics of devices without an agent are tried, too; an access list that does not know them yet is no refusal,
+    but said.
     """
 
     def __init__(
-        self, login: BrokerLogin, probe: BrokerLogin, *, budget_s: float = BUDGET_S
+        self,
+        login: BrokerLogin,
+        probe: BrokerLogin,
+        *,
+        publishers: bool = False,
+        budget_s: float = BUDGET_S,
     ) -> None:
         # Where every client needs a certificate, the probe shows ingest's: names come from passwords.
         if probe.tls is None or not probe.tls.certificate_pem:
             probe = replace(probe, tls=login.tls)
         self._login = login
         self._probe = probe
+        self._publishers = publishers
         self._budget_s = budget_s
+        self.deaf_to: tuple[str, ...] = ()
+        """Topics of publishers that do not reach ingest, as the last proof found."""
 
     def __call__(self) -> str | None:
         """Try it all; takes at most a little longer than the budget, and never raises for a broker's doing."""
+        leaves = PUBLISHERS if self._publishers else ()
+        trial = _Trial(self._login, self._probe, time.monotonic() + self._budget_s, leaves)
         try:
-            return _Trial(self._login, self._probe, time.monotonic() + self._budget_s).run()
+            refusal = trial.run()
         except _UnprovenError as exc:
             return f"the broker's access control is not proven: {exc}"
+        if trial.deaf_to and not self.deaf_to:
+            log.warning("publishers_not_heard", topics=list(trial.deaf_to), todo=CHECK)
+        self.deaf_to = trial.deaf_to
+        return refusal
 
 
 class _Trial:
     """One run: listens as ingest, tries as a station."""
 
-    def __init__(self, login: BrokerLogin, probe: BrokerLogin, deadline: float) -> None:
+    def __init__(
+        self, login: BrokerLogin, probe: BrokerLogin, deadline: float, publishers: Sequence[str]
+    ) -> None:
+        self.deaf_to: tuple[str, ...] = ()
+        self._publishers = publishers  # leaves
         self._login = login
         self._probe = probe
         self._deadline = deadline
@@ -89,25 +113,35 @@ class _Trial:
             self._topic(self._other, "ack"),
             self._topic(self._other, "up"),
         ]
+        forbidden += [self._topic(self._other, leaf) for leaf in self._publishers]
+        wills += [self._topic(self._other, leaf) for leaf in self._publishers]
+        allowed = [self._topic(self._mine, leaf) for leaf in self._publishers]
         listener = self._open(self._login, "listener")
+        aside: _Connection | None = None
         readers: list[_Connection] = []
         try:
             self._subscribe_listener(listener)
+            aside = self._listen_aside()
             readers = self._open_readers(filters)
             with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="access-probe") as pool:
                 trials: list[Callable[[], object]] = [
                     *(lambda topic=topic: self._try_publish(topic) for topic in forbidden),
                     *(lambda topic=topic: self._try_will(topic) for topic in wills),
+                    *(lambda topic=topic: self._try_publish(topic, "own") for topic in allowed),
                     self._strangers,
                 ]
                 outcomes = [pool.submit(trial) for trial in trials]
             for outcome in outcomes:
                 outcome.result()
             self._fence(listener)
-            self._receipts(listener, readers)
-            return self._verdict(listener, filters, readers)
+            self._receipts(listener, readers, aside)
+            heard = [*listener.heard, *(aside.heard if aside else ())]
+            self.deaf_to = tuple(t for t in allowed if (t, self._text(f"own {t}")) not in heard)
+            return self._verdict(heard, filters, readers)
         finally:
             listener.close()
+            if aside is not None:
+                aside.close()
             for reader in readers:
                 reader.close()
 
@@ -117,6 +151,17 @@ class _Trial:
         topics = [self._topic(self._mine, leaf) for leaf in ("up", "status", "ack")]
         topics += [self._topic(self._other, leaf) for leaf in ("up", "status", "ack")]
         listener.must_subscribe(topics)
+
+    def _listen_aside(self) -> _Connection | None:
+        """Listen to publishers on a connection of its own: an access list may not know them, and hang up."""
+        if not self._publishers:
+            return None
+        aside = self._open(self._login, "publishers")
+        stations = (self._mine, self._other)
+        topics = [self._topic(one, leaf) for one in stations for leaf in self._publishers]
+        if aside.subscribe([self._topic(self._mine, "ack")]):
+            aside.subscribe(topics)
+        return aside
 
     def _fence(self, listener: _Connection) -> None:
         """Wait until what a station may do has arrived; whatever it did before has then arrived, too."""
@@ -135,7 +180,9 @@ class _Trial:
             will, self._text(f"will {will}"), "the will of a station does not reach ingest"
         )
 
-    def _receipts(self, listener: _Connection, readers: Sequence[_Connection]) -> None:
+    def _receipts(
+        self, listener: _Connection, readers: Sequence[_Connection], aside: _Connection | None
+    ) -> None:
         """Send a receipt to the other station, then one to the probe: whoever hears the second has had the first."""
         texts = {station: self._text(f"receipt {station}") for station in (self._other, self._mine)}
         for station, text in texts.items():
@@ -145,17 +192,21 @@ class _Trial:
             listener.wait_for(topic, text, f"{listener.user} must read what it writes")
         own = self._topic(self._mine, "ack"), texts[self._mine]
         readers[0].wait_for(*own, "a station does not get its own receipts")
-        for reader in readers[1:]:
+        others = [*readers[1:], *([aside] if aside else ())]
+        for reader in others:
             reader.wait_or_close(*own)
         listener.drain(GRACE_S)
-        for reader in readers:
+        for reader in (readers[0], *others):
             reader.drain(0.0)
 
     def _verdict(
-        self, listener: _Connection, filters: Sequence[str], readers: Sequence[_Connection]
+        self,
+        heard: Sequence[tuple[str, str]],
+        filters: Sequence[str],
+        readers: Sequence[_Connection],
     ) -> str | None:
         faults = []
-        for topic, payload in listener.heard:
+        for topic, payload in heard:
             kind, _, about = payload.removeprefix(f"{self._nonce} ").partition(" ")
             if about == topic and kind == "forged":
                 faults.append(f"a station can write {topic}")
@@ -188,11 +239,11 @@ class _Trial:
             raise
         return readers
 
-    def _try_publish(self, topic: str) -> None:
+    def _try_publish(self, topic: str, kind: str = "forged") -> None:
         """Publish where a station may not; the broker says yes, says no or hangs up: only the listener knows."""
         station = self._open(self._probe, f"forger-{secrets.token_hex(2)}")
         try:
-            station.publish(topic, self._text(f"forged {topic}"), may_close=True)
+            station.publish(topic, self._text(f"{kind} {topic}"), may_close=True)
         finally:
             station.close()
 

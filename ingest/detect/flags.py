@@ -54,6 +54,8 @@ class QualityFlags:
         self._limits: list[SeriesLimits] = []
         self._behaviour = Behaviour()
         self._ranges = np.zeros((4, 0))  # (4, n_series) model min and max, site min and max
+        self._given = np.zeros((0, len(GIVEN)))  # (n_series, 4) what the site gives
+        self._steps = np.zeros(0)  # (n_series,) smallest step the indicator is given in
         self._low = self._high = np.zeros(0)  # (n_series,) the closer of both
         self._bounded = False  # some series has a range
         self._windows: list[tuple[DeviceWindow, NDArray[np.intp]]] = []  # with its series' ids
@@ -100,20 +102,17 @@ class QualityFlags:
         if not new and not changed:
             return
         self._version = version
-        self._limits[known:] = [self._thresholds.quality_limits(one) for one in new]
-        given = _columns(self._limits, ("model_min", "model_max", "site_min", "site_max"), math.nan)
-        self._ranges = given.T
-        low = np.fmax(self._ranges[0], self._ranges[2])
-        high = np.fmin(self._ranges[1], self._ranges[3])
-        self._low, self._high = low, high
+        self._limits[known:] = new_limits = [self._thresholds.quality_limits(one) for one in new]
+        # Only of those that are new: a county begins with twenty thousand series, a few in each batch.
+        ranges = _columns(new_limits, ("model_min", "model_max", "site_min", "site_max")).T
+        decimals = [indicators.lookup(one.indicator).decimals for one in new]
+        self._ranges = np.concatenate([self._ranges[:, :known], ranges], axis=1)
+        self._given = np.concatenate([self._given[:known], _columns(new_limits, GIVEN)])
+        self._steps = np.concatenate([self._steps[:known], 10.0 ** -np.array(decimals, np.float64)])
+        self._low = np.fmax(self._ranges[0], self._ranges[2])
+        self._high = np.fmin(self._ranges[1], self._ranges[3])
         self._bounded = not np.isnan(self._ranges).all()
-        decimals = [
-            indicators.lookup(one.indicator).decimals for one in series[: len(self._limits)]
-        ]
-        self._behaviour.give(
-            _columns(self._limits, GIVEN, math.nan),
-            10.0 ** -np.array(decimals, np.float64),
-        )
+        self._behaviour.give(self._given, self._steps)
         ids: dict[tuple[str, str], list[int]] = {}
         windows = self._thresholds.windows()
         wanted = {(one.station, one.device) for one in windows}
@@ -169,9 +168,9 @@ class QualityFlags:
             q[at[q[at] == PASS]] = NOT_EVALUATED
 
 
-def _columns(
-    limits: Sequence[SeriesLimits], names: tuple[str, ...], blank: float
-) -> NDArray[np.float64]:
-    """Return the fields ``names`` of all series, (n_series, len(names))."""
-    rows = [[blank if (x := getattr(one, name)) is None else x for name in names] for one in limits]
+def _columns(limits: Sequence[SeriesLimits], names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the fields ``names`` of each series, (n_series, len(names)), NaN where nothing is given."""
+    rows = [
+        [math.nan if (x := getattr(one, name)) is None else x for name in names] for one in limits
+    ]
     return np.array(rows, np.float64).reshape(-1, len(names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+import structlog
 
 from ingest import tables
 from ingest.batch import Series
@@ -15,6 +16,7 @@ from ingest.judge.readings.companions import Companions
 from ingest.judge.readings.series import SeriesTable
 from ingest.judge.readings.spans import spans
 from ingest.judge.records.records import RecordJudge
+from ingest.judge.refused import pack_by_pack, without_records
 
 if TYPE_CHECKING:
     from ingest.batch import Batch
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ingest.judge.readings.series import Contexts
     from ingest.judge.readings.spans import LimitSpan
     from ingest.operational import Operational
+
+log = structlog.get_logger()
 
 CONSUMER = "judge"
 PRUNE_EVERY_MS = 60_000  # of receive time
@@ -64,10 +68,22 @@ class Judge:
     def handle(self, batch: Batch) -> None:
         """Judge what of ``batch`` lies behind the cursor: all of it is committed, or nothing.
 
-        Raises what the database or the sink raises; the batch may then be handed in again.
+        Raises what the database or the sink raises; the batch may then be handed in again. A pack with something that
+        the database does not take is quarantined as a whole.
         """
         if not batch.packs:
             return
+        try:
+            self._handle(batch)
+        except sa.exc.DataError as exc:
+            if len(batch.packs) == 1:
+                log.warning("pack_refused", pos=batch.packs[0].pos, error=str(exc.orig))
+                self._handle(without_records(batch, f"the database refused it: {exc.orig}"))
+                return
+            for one in pack_by_pack(batch):
+                self.handle(one)
+
+    def _handle(self, batch: Batch) -> None:
         committed = False
         try:
             with self._operational.write() as connection:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ingest.batch import Batch, Series, TakenPack
     from ingest.judge.catalogue.catalogue import Catalogue
     from ingest.judge.findings import Finding, Observation
+    from ingest.publishers.reader import MessageReader
 
 NO_FINDING = "no_finding"
 """A good reading that broke no limit: the judge keeps no more of it."""
@@ -185,7 +186,9 @@ class Rejudge:
         to_ms: int,
         *,
         changed_only: bool = False,
+        reader: MessageReader | None = None,
     ) -> None:
+        self._reader = reader
         self._data_dir = data_dir
         self._catalogue = catalogue
         self._from_ms = from_ms
@@ -286,7 +289,7 @@ class Rejudge:
         registry = Registry(scratch)
         judge = Judge(self._catalogue, registry, scratch, sink)
         # As a consumer of the inbox does.
-        decoder, order = Decoder(SeriesIndex()), ArrivalOrder()
+        decoder, order = Decoder(SeriesIndex(self._reader)), ArrivalOrder()
         quality = QualityFlags(registry.quality)
         tests_done = batches = 0
         first = inbox.execute(

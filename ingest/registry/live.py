@@ -37,6 +37,7 @@ class Registry:
         self.version = 0
         self._contexts: dict[tuple[str, str], PlotContext] = {}
         self._keys: dict[str, _Keys] = {}
+        self._registered: set[str] = set()
         self.quality = Quality(operational)
         self.reload()
 
@@ -93,11 +94,16 @@ class Registry:
                 else:
                     held.replaced[key] = replaced_ms
         before, self._keys = self._keys, keys
+        self._registered = registered
         return {s for s in {*before, *keys} if before.get(s) != keys.get(s)}
 
     def context(self, station: str, device: str) -> PlotContext | None:
         """Return what is registered about the plot of a device, None when the device is not registered."""
         return self._contexts.get((station, device))
+
+    def is_registered(self, station: str) -> bool:
+        """Whether there is such a station."""
+        return station in self._registered
 
     def is_approved(self, station: str, key: str) -> bool:
         """Whether ``key`` is an approved key of the registered station."""

@@ -1,11 +1,14 @@
-"""The embedded store: one DuckDB file, one process.
+"""The embedded store: one DuckDB file that is appended to, and sorted parts beside it; one process.
 
 Series are numbered in a table of their own; what is asked most – the last reading of each – is kept in memory.
 """
 
+# ruff: noqa: S608 - names of tables and whole numbers, all of them ours
+
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,80 +17,78 @@ import numpy as np
 import structlog
 
 from ingest.batch import Series
-from ingest.store.downsample import keep_extremes
-from ingest.store.reading_store import Latest, Points
+from ingest.store.duckdb_file import (
+    MEMORY_LIMIT,
+    READINGS,
+    SCHEMA_VERSION,
+    StoreError,
+    identifier,
+    live_table,
+    open_main,
+    quoted,
+)
+from ingest.store.duckdb_parts import Parts, folder_of, sources
+from ingest.store.duckdb_reading import latest_sql, points, trend
+from ingest.store.duckdb_upkeep import Upkeep
+from ingest.store.levels import Retention
+from ingest.store.reading_store import Latest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ingest.batch import Batch
+    from ingest.store.reading_store import Kept, Level, Points, Trend
+
+__all__ = ["MEMORY_LIMIT", "SCHEMA_VERSION", "DuckDBStore", "StoreError", "describe"]
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 1
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (schema_version INTEGER NOT NULL, inbox_pos BIGINT NOT NULL);
-INSERT INTO meta SELECT {SCHEMA_VERSION}, 0 WHERE NOT EXISTS (SELECT * FROM meta);
-CREATE TABLE IF NOT EXISTS series (
-    id INTEGER PRIMARY KEY, station VARCHAR NOT NULL, device VARCHAR NOT NULL, indicator VARCHAR NOT NULL
-);
-CREATE TABLE IF NOT EXISTS readings (
-    series_id INTEGER NOT NULL, t_ms BIGINT NOT NULL, v DOUBLE, q UTINYINT NOT NULL, flags UINTEGER NOT NULL,
-    received_ms BIGINT NOT NULL, inbox_pos BIGINT NOT NULL, dup INTEGER NOT NULL
-);
-"""  # noqa: S608 - a constant
 _Rows = dict[str, "NDArray[np.number]"]
 _NEVER = np.iinfo(np.int64).min
-MEMORY_LIMIT = "32MB"  # DuckDB would take four fifths of the machine for its cache
-
-
-class StoreError(Exception):
-    """The store cannot be used; the message says why and what to do."""
 
 
 class DuckDBStore:
-    """Implements ``ReadingStore`` on one file."""
+    """Implements ``ReadingStore`` on one file and its parts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, retention: Retention | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._retention = retention or Retention()
         self._broken = (
             False  # DuckDB refuses all work after some I/O errors, until it is opened anew
         )
-        self._open()
         self._lock = threading.Lock()
+        self._files_lock = threading.Lock()  # one of maintaining and copying
+        self._open()
 
     def _open(self) -> None:
-        path = self._path
+        self._db = open_main(self._path)
         try:
-            self._db = duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT})
+            [(cursor,)] = self._run("SELECT inbox_pos FROM meta")
+            [(self._generation,)] = self._run("SELECT max(generation) FROM live")
+            self._cursor = int(cursor)
+            self._parts = Parts(self._db, folder_of(self._path))
+            self._load_latest()
         except duckdb.Error as exc:
-            raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
-        try:
-            self._run(_SCHEMA)
-            self._widen_flags()
-            [(version, cursor)] = self._run("SELECT schema_version, inbox_pos FROM meta")
-        except duckdb.Error as exc:
-            self._db.close()
-            raise StoreError(f"{path}: {exc}; restore a backup or move the file away") from exc
-        if version != SCHEMA_VERSION:
             self._db.close()
             raise StoreError(
-                f"{path}: store of schema {version}, this server knows {SCHEMA_VERSION}"
-            )
-        self._cursor = int(cursor)
-        self._load_latest()
-
-    def _widen_flags(self) -> None:
-        """Make room for the bits of today in a file whose flags were eight."""
-        [(held,)] = self._run(
-            "SELECT data_type FROM information_schema.columns"
-            " WHERE table_name = 'readings' AND column_name = 'flags'"
+                f"{self._path}: {exc}; restore a backup or move the file away"
+            ) from exc
+        self._upkeep = Upkeep(
+            self._db,
+            self._parts,
+            self._lock,
+            self._retention,
+            cursor=self.cursor,
+            number=lambda kept: self._ids.get(kept.series, -1),
+            sealed=self._append_to,
         )
-        if held != "UINTEGER":
-            self._run("ALTER TABLE readings ALTER flags TYPE UINTEGER")
+
+    def _append_to(self, generation: int) -> None:
+        self._generation = generation
 
     def _load_latest(self) -> None:
         rows = self._run("SELECT station, device, indicator FROM series ORDER BY id")
@@ -100,14 +101,11 @@ class DuckDBStore:
         self._last_v = np.full(size, np.nan)
         self._last_q = np.zeros(size, np.uint8)
         self._counts = np.zeros(size, np.int64)
-        rows = self._run(
-            "WITH newest AS (SELECT series_id, max(t_ms) AS t_ms, count(*) AS n FROM readings GROUP BY series_id)"
-            " SELECT series_id, t_ms, coalesce(v, 'nan'), q, n FROM readings JOIN newest USING (series_id, t_ms)"
-            " ORDER BY series_id, dup"  # of several at one time the last to come counts
-        )
-        for number, last_ms, v, q, count in rows:
-            self._last_ms[number], self._last_v[number] = last_ms, v
-            self._last_q[number], self._counts[number] = q, count
+        for number, last_ms, v, q, count in self._run(latest_sql(self._db)):
+            if last_ms >= self._last_ms[number]:
+                self._last_ms[number], self._last_v[number] = last_ms, v
+                self._last_q[number] = q
+            self._counts[number] += count
 
     def _run(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one statement to its end: the connection takes no other work while a result is unread."""
@@ -162,14 +160,19 @@ class DuckDBStore:
         log.info("store_reopened", file=str(self._path))
 
     def back_up(self, path: Path) -> None:
-        """Write a copy of one state to ``path``, which must not exist; appending goes on meanwhile."""
-        with self._db.cursor() as db:
+        """Write a copy of one state to ``path``, which must not exist, and its parts beside it; appending goes on."""
+        with self._files_lock, self._db.cursor() as db:
             [(name,)] = db.execute("SELECT current_database()").fetchall()
-            db.execute(f"ATTACH {_quoted(str(path))} AS backup_copy")
+            db.execute(f"ATTACH {quoted(str(path))} AS backup_copy")
             try:
-                db.execute(f"COPY FROM DATABASE {_name(name)} TO backup_copy")
+                db.execute(f"COPY FROM DATABASE {identifier(name)} TO backup_copy")
+                names = db.execute("SELECT name FROM backup_copy.parts").fetchall()
             finally:
                 db.execute("DETACH backup_copy")
+            folder = folder_of(path)
+            for (part,) in names:
+                folder.mkdir(exist_ok=True)
+                shutil.copyfile(self._parts.file(part), folder / self._parts.file(part).name)
 
     def _rows(self, batch: Batch, fresh: NDArray[np.bool_]) -> _Rows:
         series = self._number(batch)[batch.series_id[fresh]]
@@ -189,7 +192,8 @@ class DuckDBStore:
         self._db.register("incoming", rows)
         try:
             self._run(
-                "INSERT INTO readings SELECT series_id, t_ms, CASE WHEN isnan(v) THEN NULL ELSE v END,"
+                f"INSERT INTO {live_table(READINGS, self._generation)}"
+                " SELECT series_id, t_ms, CASE WHEN isnan(v) THEN NULL ELSE v END,"
                 " q, flags, received_ms, inbox_pos, dup FROM incoming"
             )
         finally:
@@ -258,17 +262,18 @@ class DuckDBStore:
         if not len(old):
             return counts
         places: _Rows = {"place": old, "series_id": series[rows[old]], "t_ms": t_ms[rows[old]]}
+        low, high = int(places["t_ms"].min()), int(places["t_ms"].max())
         self._db.register("places", places)
         try:
-            found = self._run(
-                "SELECT place, count(*) FROM readings JOIN places USING (series_id, t_ms)"
-                " WHERE t_ms BETWEEN ? AND ? GROUP BY place",
-                (int(places["t_ms"].min()), int(places["t_ms"].max())),
-            )
+            for source in sources(self._db, READINGS, low, high + 1):
+                found = self._run(
+                    f"SELECT place, count(*) FROM {source} JOIN places USING (series_id, t_ms)"
+                    f" WHERE t_ms BETWEEN {low} AND {high} GROUP BY place"
+                )
+                for place, count in found:
+                    counts[place] += count
         finally:
             self._db.unregister("places")
-        for place, count in found:
-            counts[place] = count
         return counts
 
     def _remember(self, rows: _Rows) -> None:
@@ -295,28 +300,18 @@ class DuckDBStore:
         self, series: Series, *, start_ms: int, end_ms: int, max_points: int | None = None
     ) -> Points:
         """Readings with start ≤ t < end in time order, down-sampled when there are more than ``max_points``."""
-        number = self._ids.get(series, -1)
         with self._db.cursor() as db:
-            columns = db.execute(
-                "SELECT t_ms, coalesce(v, 'nan') AS v, q, flags, received_ms, inbox_pos, dup FROM readings"
-                " WHERE series_id = ? AND t_ms >= ? AND t_ms < ? ORDER BY t_ms, dup",
-                (number, start_ms, end_ms),
-            ).fetchnumpy()
-        t_ms = columns["t_ms"]
-        total = len(t_ms)
-        keep = np.arange(total)
-        if max_points is not None:
-            keep = keep_extremes(t_ms, columns["v"], columns["q"], max_points)
-        return Points(
-            t_ms=t_ms[keep],
-            v=columns["v"][keep],
-            q=columns["q"][keep],
-            flags=columns["flags"][keep],
-            received_ms=columns["received_ms"][keep],
-            inbox_pos=columns["inbox_pos"][keep],
-            dup=columns["dup"][keep],
-            total=total,
-        )
+            return points(db, self._ids.get(series, -1), start_ms, end_ms, max_points)
+
+    def trend(self, series: Series, *, start_ms: int, end_ms: int, level: Level) -> Trend:
+        """Every bucket that overlaps start ≤ t < end: what is rolled up, and what is not yet."""
+        with self._db.cursor() as db:
+            return trend(db, self._ids.get(series, -1), start_ms, end_ms, level)
+
+    def maintain(self, now_ms: int, keep: Sequence[Kept]) -> None:
+        """Do what is due of rolling up, sorting, merging, dropping; raise duckdb.Error when it must be tried again."""
+        with self._files_lock:
+            self._upkeep.run(now_ms, keep)
 
     def latest(self, station: str | None = None) -> list[Latest]:
         """One row per series, of one station or of all."""
@@ -334,20 +329,30 @@ class DuckDBStore:
             ]
 
     def count(self) -> int:
-        """All readings stored."""
+        """All readings ever stored."""
         with self._lock:
             total: np.int64 = self._counts.sum()
             return int(total)
 
     def close(self) -> None:
         """Release the file; what was appended is durable."""
-        with self._lock:
+        with self._files_lock, self._lock:
+            self._upkeep.close()
             self._db.close()
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _name(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
+def describe(path: Path) -> tuple[int, int, int]:
+    """Return schema version, cursor and how many readings are there, of a store that nobody has open."""
+    with duckdb.connect(path, read_only=True) as db:
+        [(version, cursor)] = db.execute("SELECT schema_version, inbox_pos FROM meta").fetchall()
+        if version == 1:
+            [(count,)] = db.execute("SELECT count(*) FROM readings").fetchall()
+            return version, cursor, count
+        tables = [
+            live_table(READINGS, g) for (g,) in db.execute("SELECT generation FROM live").fetchall()
+        ]
+        counts = [db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in tables]
+        [(parts,)] = db.execute(
+            "SELECT coalesce(sum(n), 0)::BIGINT FROM parts WHERE kind = ?", (READINGS,)
+        ).fetchall()
+    return version, cursor, sum(counts) + parts

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alerts.raising import AlertRaiser
+    from tests.conftest import Databases
 
 NOON_MS = 1_763_870_400_000
 MINUTE_MS = 60_000
 
 
 @pytest.fixture
-def operational(tmp_path: Path) -> Iterator[Operational]:
-    database = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path: Path, databases: Databases) -> Iterator[Operational]:
+    database = Operational(databases.url(tmp_path / "operational.db"))
     database.migrate()
     with database.write() as connection:
         connection.execute(sa.insert(regions).values(code="440811", name="麻章区"))

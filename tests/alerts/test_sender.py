@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ import h11
 import pytest
 import sqlalchemy as sa
 
+from alerts import sender as sender_module
 from alerts.config import WebhookEndpoint
-from alerts.outbox import LEASE_MS, sync_endpoints, take_turn
+from alerts.outbox import LEASE_MS, Settled, Turn, sync_endpoints, take_turn
 from alerts.raising import AlertRaiser
 from alerts.sender import Sender, SenderLimits
 from alerts.signing import new_secret, verify
@@ -482,3 +483,26 @@ def test_an_endpoint_that_left_the_configuration_gets_no_more_events(
     judge(AlertRaiser(), [finding()])
     with operational.read() as connection:
         assert list(connection.scalars(sa.select(outbox.c.endpoint_id))) == ["a"]
+
+
+async def test_while_the_database_is_away_what_ended_is_kept_and_booked_later(
+    operational: Operational, judge: Judge, finding: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "TRY_AGAIN_MS", 10)
+    refused: list[int] = []
+
+    def away_when_booking(
+        database: Operational, endpoint: str, settled: Sequence[Settled], *more: object
+    ) -> Turn:
+        if settled and len(refused) < 3:
+            refused.append(len(settled))
+            raise sa.exc.OperationalError("INSERT", {}, OSError("server closed the connection"))
+        return take_turn(database, endpoint, settled, *more)
+
+    monkeypatch.setattr(sender_module, "take_turn", away_when_booking)
+    async with hook(OK) as there, sending(operational, there.url) as setup:
+        raiser = AlertRaiser(on_commit=setup.sender.wake)
+        await asyncio.to_thread(judge, raiser, [finding()])
+        await setup.until(state_is("delivered"))
+        assert refused == [1, 1, 1]
+        assert len(setup.attempts()) == len(there.requests) == 1

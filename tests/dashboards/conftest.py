@@ -36,6 +36,7 @@ from ingest.tables import (
     subjects,
     tests,
 )
+from tests.conftest import Databases
 
 NOW_MS = 1_777_600_000_000  # 2026-05-01 09:46:40 in Shanghai
 EPOCH = "01JDWZ0000000000000000000A"
@@ -250,8 +251,14 @@ class County:
 
 
 @pytest.fixture
-def county(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def databases():
+    """SQLite; a module whose SQL may differ takes the fixture of both engines from ``tests.conftest`` instead."""
+    return Databases(None)
+
+
+@pytest.fixture
+def county(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     inbox = Inbox.open(tmp_path / "inbox.db")
     store = DuckDBStore(tmp_path / "readings.duckdb")

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from alerts.tables import api_keys
 from dashboards.keys import check_key, create_key
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 
 def test_key_is_found_by_its_text_and_stored_as_a_hash(county):

@@ -7,6 +7,7 @@ import pytest
 
 from dashboards import live
 from dashboards.live import EventTail
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 
 @pytest.fixture

@@ -120,3 +120,29 @@ def test_faults_of_the_countys_own_tables_are_faults_of_the_configuration(tmp_pa
         catalogue_of(config)
     [fault] = caught.value.faults
     assert fault.startswith(f"{tmp_path / 'limits'}: site_limits.csv:1: the columns must be")
+
+
+def test_a_postgresql_has_its_password_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("s3cret\n")
+    (tmp_path / "word").chmod(0o600)
+    url = "postgresql+psycopg://agrigate@127.0.0.1/agrigate"
+    table = f'[operational]\nurl = "{url}"\npassword_file = "word"\n'
+    read = load(tmp_path, PLAIN + table).operational
+    assert (read.url, read.password) == (url, "s3cret")
+    assert "s3cret" not in repr(read)
+    assert load(tmp_path, PLAIN).operational.url == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://a:b@127.0.0.1/agrigate", "holds a password"),
+        ("postgresql://a@127.0.0.1/agrigate", "names no database; write postgresql+psycopg://"),
+        ("postgresql+psycopg://a@127.0.0.1", "names no database"),
+        ("postgresql+psycopg://a@127.0.0.1:x/b", "Port could not be cast"),
+    ],
+)
+def test_a_wrong_url_is_named_in_one_line(tmp_path: Path, url: str, said: str) -> None:
+    (fault,) = faults(tmp_path, PLAIN + f'[operational]\nurl = "{url}"\n')
+    assert "[operational]: url: " in fault
+    assert said in fault

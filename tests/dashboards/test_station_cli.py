@@ -175,3 +175,20 @@ def test_the_site_is_what_deploy_says_and_its_authority_lives_in_the_data_direct
         return
     assert (site.host, site.port) == ("mqtt.county.example", 8883)
     assert site.authority().ca_pem == (tmp_path / "data" / "pki" / "ca.crt").read_text()
+
+
+# ---- keys for records
+
+
+def test_a_record_key_is_shown_once_listed_and_revoked(server):
+    server.call("add", STATION, *NEW)
+    made = server.call("record-key", "add", STATION, "--device", "plot3/soil1", "--name", "节点")
+    assert made.exit_code == 0, made.output
+    assert "\nagd_" in f"\n{made.stdout}"
+    listed = server.call("record-key", "list", STATION)
+    state, key_id, device, name = listed.stdout.split()
+    assert (state, device, name) == ("stands", "plot3/soil1", "节点")
+    assert key_id in made.stdout
+    assert server.call("record-key", "revoke", STATION, key_id).exit_code == 0
+    assert "revoked" in server.call("record-key", "list", STATION).stdout
+    assert server.call("record-key", "revoke", STATION, key_id).exit_code == 1

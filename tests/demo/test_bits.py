@@ -10,10 +10,10 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import httpx
 import zstandard
 
+from demo.chaos.stored import store
 from demo.county import Script
 from demo.journal import REPLIES, Reply, read_all
 from demo.orchestrator import prepare
@@ -69,16 +69,12 @@ async def test_same_bits_everywhere(tmp_path: Path) -> None:
                 chosen[device, indicator] = served[2], points[2][0]
     data_dir = Path(tomllib.loads(run.files.server.read_text("utf-8"))["server"]["data_dir"])
     bodies = inbox_bodies(data_dir / "inbox.db")
-    with duckdb.connect(data_dir / "readings.duckdb", read_only=True) as store:
-        for (device, indicator), (value, t_ms) in chosen.items():
-            rows = store.execute(
-                "SELECT v FROM readings JOIN series ON series.id = series_id"
-                " WHERE station = 'hl-001' AND device = ? AND indicator = ? AND t_ms = ?",
-                [device, indicator, t_ms],
-            ).fetchall()
-            assert [bits(v) for (v,) in rows] == [bits(value)]
-            # The digits on the wire are the shortest that name this double, the decimal itself for tenths.
-            assert any(f'"v":{json.dumps(value)}' in body for body in bodies if indicator in body)
+    stored = store(data_dir / "readings.duckdb")
+    for (device, indicator), (value, t_ms) in chosen.items():
+        series = stored["hl-001", device, indicator]
+        assert [bits(v) for v in series.v[series.t_ms == t_ms].tolist()] == [bits(value)]
+        # The digits on the wire are the shortest that name this double, the decimal itself for tenths.
+        assert any(f'"v":{json.dumps(value)}' in body for body in bodies if indicator in body)
 
 
 def inbox_bodies(path: Path) -> list[str]:

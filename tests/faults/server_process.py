@@ -11,10 +11,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from demo.chaos.stored import store as stored
 from gateway import keys, wire
 from gateway.wire import EpochState, Lane
 from tests.conftest import free_port, until
@@ -164,9 +164,12 @@ class ServerProcess:
 
     def readings(self) -> list[tuple[int, int]]:
         """(ms since the start, dup) of every reading in the store of a server that is stopped."""
-        with duckdb.connect(self.data / "readings.duckdb", read_only=True) as store:
-            rows = store.execute("SELECT t_ms, dup FROM readings ORDER BY t_ms, dup").fetchall()
-        return [(t_ms - T0_MS, dup) for t_ms, dup in rows]
+        series = stored(self.data / "readings.duckdb").values()
+        return sorted(
+            (t_ms - T0_MS, dup)
+            for one in series
+            for t_ms, dup in zip(one.t_ms.tolist(), one.dup.tolist(), strict=True)
+        )
 
     def stored(self) -> int:
         return int(self.api("/overview")["readings_total"])

@@ -14,6 +14,7 @@ from gateway import keys, wire
 from gateway.wire import EpochState, Lane
 from ingest.inbox import Inbox
 from ingest.intake import Intake, Outcome
+from tests.conftest import Databases
 from tests.test_judge_to_alert import NOW_MS, STATION, County
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Ingest(County):
     """Intake, inbox and judge of one server."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__(directory, Databases(None))
         self.inbox = Inbox.open(directory / "inbox.db")
         self.intake = Intake(self.inbox, Everyone(), store=STORE)
         self.now_ms = NOW_MS

@@ -22,8 +22,10 @@ from ingest.backup import BackupBusyError, BackupError, Backups
 from ingest.inbox import Inbox
 from ingest.operational import Operational
 from ingest.store.duckdb_store import DuckDBStore
+from ingest.store.reading_store import Level
 from tests.conftest import until
 from tests.faults.server_process import BAD_PH, GOOD_PH, ROOT, ServerProcess, Station
+from tests.ingest.store.test_reading_store_contract import ALL, A, Feed
 from tests.ingest.test_inbox import staged, taken
 
 if TYPE_CHECKING:
@@ -84,6 +86,22 @@ def test_a_backup_holds_everything_and_says_what(data: Data, tmp_path: Path) -> 
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "b").rglob("*.*")} == {0o600}
     assert backup.check(tmp_path / "b") == manifest
     assert not (tmp_path / "b.part").exists()
+
+
+def test_the_sorted_parts_of_the_store_come_back_too(data: Data, tmp_path: Path) -> None:
+    feed = Feed()
+    for n in range(3):
+        data.store.append(feed.batch([(A, NOW + (n * 9 + k) * 60_000, float(k)) for k in range(9)]))
+        data.store.maintain(NOW + 2 * n * 86_400_000, ())
+    manifest = data.back_up(tmp_path / "b")
+    assert manifest.counts["readings"] == 27
+    assert any(kept.name.startswith("readings.duckdb.parts/") for kept in manifest.files)
+    assert backup.check(tmp_path / "b") == manifest
+    restore(tmp_path / "b", tmp_path / "restored")
+    with closing(DuckDBStore(tmp_path / "restored" / backup.READINGS)) as store:
+        assert store.query(A, **ALL).total == 27
+        trend = store.trend(A, start_ms=NOW, end_ms=NOW + 86_400_000, level=Level.DAY)
+        assert trend.count.sum() == 27
 
 
 def test_taking_goes_on_while_it_is_written_and_the_copy_is_one_state(

@@ -15,6 +15,7 @@ from gateway import wire
 from ingest import inbox as inbox_module
 from ingest.inbox import DAMAGED_BYTES, DAMAGED_KEPT, Inbox, InboxError, compact, verify
 from ingest.intake import Damaged, Loss, LossReason, Staged, Taken, Watermark
+from ingest.publishers.arrival import Delivery
 
 NOW = 1_777_600_000_000
 EPOCH = "01KAAAAAAAAAAAAAAAAAAAAAAA"
@@ -110,6 +111,14 @@ def test_prune_goes_in_steps_and_says_how_far_it_went(inbox):
     assert [inbox.prune(NOW + 1, 10, limit=4) for _ in range(4)] == [4, 4, 2, 0]
 
 
+def test_prune_leaves_the_evidence_and_goes_on_behind_it(inbox):
+    inbox.commit(staged(*(taken(n) for n in range(1, 11))))
+    assert inbox.prune(NOW + 1, 10, limit=4, keep={1, 2, 3, 4, 9}) == 4
+    assert inbox.prune(NOW + 1, 10, limit=4, keep={1, 2, 3, 4, 9}) == 1
+    assert [pack.pos for pack in inbox.read_after(0, 99)] == [1, 2, 3, 4, 9]
+    assert inbox.prune(NOW + 1, 10) == 5
+
+
 def test_prune_looks_at_the_oldest_only(inbox):
     """A scan of the whole log for packs that are old would hold up taking."""
     inbox.commit(staged(*(taken(n) for n in range(1, 1001))))
@@ -173,7 +182,7 @@ def test_another_schema_is_refused(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 9")
     db.close()
-    with pytest.raises(InboxError, match=r"inbox\.db: inbox of schema 9, this server knows 2"):
+    with pytest.raises(InboxError, match=r"inbox\.db: inbox of schema 9, this server knows 3"):
         Inbox.open(path)
 
 
@@ -215,6 +224,55 @@ def test_a_file_of_schema_1_is_brought_up_with_its_packs(tmp_path):
     assert inbox.commit(staged(taken(4)))[0].pos == 4
     inbox.close()
     assert verify(path).is_good
+
+
+def test_a_file_of_schema_2_is_brought_up_with_its_packs(tmp_path):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    inbox.commit(staged(taken(1), taken(2)))
+    before = inbox.read_after(0, 9)
+    inbox.close()
+    with closing(sqlite3.connect(path)) as db:  # what schema 2 did not have
+        for change in (
+            "DROP TABLE deliveries",
+            *(f"ALTER TABLE packs DROP COLUMN {c}" for c in ("topic", "header")),
+        ):
+            db.execute(change)
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
+    with pytest.raises(InboxError, match="schema 2"):
+        verify(path)
+    inbox = Inbox.open(path)
+    assert inbox.read_after(0, 9) == before
+    assert inbox.pack(STATION, EPOCH, 1).topic == f"agri/v1/{STATION}/up"
+    assert inbox.deliveries() == []
+    inbox.close()
+    assert verify(path).is_good
+
+
+def test_a_publishers_message_keeps_topic_header_and_bytes(tmp_path):
+    path = tmp_path / "inbox.db"
+    inbox = Inbox.open(path)
+    topic, body = f"agri/v1/{STATION}/raw/node7", b"\xff no JSON"
+    message = Taken(STATION, EPOCH, 1, 1, 5, 5, body, topic, "qos=1 mid=7")
+    delivery = Delivery("mqtt", "7", b"d" * 32, 5)
+    mark = {(STATION, EPOCH): Watermark("publishers", 1)}
+    inbox.commit(Staged(taken=[message], deliveries=[delivery], watermarks=mark))
+    assert inbox.deliveries() == [delivery]
+    stored = inbox.pack(STATION, EPOCH, 1)
+    assert (stored.topic, stored.header, stored.body) == (topic, "qos=1 mid=7", body)
+    assert inbox.read_after(0, 1)[0].topic == topic
+    inbox.close()
+    assert verify(path).is_good
+    compact(path)
+    assert packs_of(path) == [(topic, body)]
+
+
+def packs_of(path: Path) -> list[tuple[str, bytes]]:
+    inbox = Inbox.open(path)
+    found = [(pack.topic, pack.body) for pack in inbox.read_after(0, 9)]
+    inbox.close()
+    return found
 
 
 def test_an_upgrade_that_is_cut_leaves_schema_1(tmp_path, monkeypatch):

@@ -29,6 +29,9 @@ class Approvals:
     keys: set[str] = field(default_factory=lambda: {keys.public_text(KEY)})
     replaced: dict[str, int] = field(default_factory=dict)
 
+    def is_registered(self, station: str) -> bool:
+        return station == STATION
+
     def is_approved(self, station: str, key: str) -> bool:
         return station == STATION and key in self.keys
 

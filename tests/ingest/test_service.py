@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.dialects.sqlite import insert
 from structlog.testing import capture_logs
 
 from gateway import keys, wire
@@ -24,6 +23,7 @@ from ingest.consumers import Consumer
 from ingest.decode import SeriesIndex
 from ingest.inbox import Inbox
 from ingest.intake import Hold, Outcome
+from ingest.judge.inserts import insert_new
 from ingest.operational import Operational
 from ingest.registry.live import Registry
 from ingest.service import IngestService
@@ -31,7 +31,7 @@ from ingest.stations import StationWatch
 from ingest.store.duckdb_store import DuckDBStore
 from ingest.store.stage import StoreStage
 from ingest.subscriber import Subscriber
-from tests.conftest import until
+from tests.conftest import Databases, until
 from tests.ingest.test_subscriber import Publisher
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ A = Series("hl-001", "a", "soil_ph")
 class Server:
     """Every part of ingest, wired as the server process does, without the judge."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, databases: Databases | None = None) -> None:
         self.now = NOW
-        self.operational = Operational(f"sqlite:///{directory / 'operational.db'}")
+        url = (databases or Databases(None)).url(directory / "operational.db")
+        self.operational = Operational(url)
         self.operational.migrate()
         with self.operational.write() as db:
             station = {"code": "hl-001", "name": "x", "region_code": "640122"}
-            db.execute(insert(tables.stations).on_conflict_do_nothing(), [station])
+            insert_new(db, tables.stations, [station])
         self.inbox = Inbox.open(directory / "inbox.db")
         self.store = DuckDBStore(directory / "readings.duckdb")
         self.index = SeriesIndex()
@@ -151,9 +152,9 @@ class Edge(Publisher):
 
 
 @pytest.fixture
-def server(tmp_path, mosquitto, monkeypatch):
+def server(tmp_path, mosquitto, monkeypatch, databases):
     monkeypatch.setattr(service_module, "KEYS_EVERY_S", 0.05)
-    server = Server(tmp_path, mosquitto.port)
+    server = Server(tmp_path, mosquitto.port, databases)
     yield server
     server.close()
 
@@ -272,11 +273,11 @@ def test_pruning_on_a_full_disk_is_no_end(flowing, edge, monkeypatch):
     assert edge.receipted(1).seq == 1
 
 
-def test_after_a_restart_nothing_is_taken_twice(tmp_path, mosquitto, flowing, edge):
+def test_after_a_restart_nothing_is_taken_twice(tmp_path, mosquitto, databases, flowing, edge):
     edge.pack(1)
     edge.receipted(1)
     flowing.close()
-    again = Server(tmp_path, mosquitto.port)
+    again = Server(tmp_path, mosquitto.port, databases)
     again.start()
     edge.status((E1, 1, 1))
     assert edge.receipted(1).store == STORE
@@ -393,3 +394,22 @@ def test_what_is_taken_waits_for_the_judge_within_bounds(flowing, edge, monkeypa
     edge.receipted(10)
     until(lambda: bool(pauses) is paces)
     handled.set()
+
+
+def test_while_the_database_is_away_packs_go_on_being_taken(flowing, edge, monkeypatch):
+    refresh, asked = flowing.registry.refresh_keys, []
+
+    def away():
+        asked.append(1)
+        raise sa.exc.OperationalError("SELECT", {}, OSError("server closed the connection"))
+
+    with capture_logs() as logs:
+        monkeypatch.setattr(flowing.registry, "refresh_keys", away)
+        until(lambda: len(asked) >= 3)
+        edge.pack(1)
+        assert edge.receipted(1).state is ReceiptState.OK
+    assert [entry["event"] for entry in logs].count("registry_not_read") == 1
+    monkeypatch.setattr(flowing.registry, "refresh_keys", refresh)
+    edge.pack(2)
+    assert edge.receipted(2).state is ReceiptState.OK
+    assert flowing.service.first_failure() is None

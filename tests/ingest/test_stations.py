@@ -29,8 +29,8 @@ KEY, OTHER = "k" * 44, "o" * 44
 
 
 class County:
-    def __init__(self, directory) -> None:
-        self.operational = Operational(f"sqlite:///{directory / 'operational.db'}")
+    def __init__(self, directory, databases) -> None:
+        self.operational = Operational(databases.url(directory / "operational.db"))
         self.operational.migrate()
         self.now = NOW
         self.stepped_ms = 0  # by how much the wall clock was set
@@ -78,8 +78,8 @@ class County:
 
 
 @pytest.fixture
-def county(tmp_path):
-    county = County(tmp_path)
+def county(tmp_path, databases):
+    county = County(tmp_path, databases)
     yield county
     county.operational.close()
 
@@ -335,7 +335,7 @@ def test_a_bug_is_reported(county):
     with capture_logs():
         county.watch.start()
         assert county.failed.wait(30)
-    assert isinstance(county.watch.failure, TypeError)
+    assert isinstance(county.watch.failure, AttributeError)
     county.watch.stop()
 
 

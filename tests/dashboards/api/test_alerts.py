@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from alerts.tables import alert_transitions, delivery_attempts, endpoints, outbox
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 NOW_MS = 1_777_600_000_000
 EPOCH = "01JDWZ0000000000000000000A"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from dashboards.serving import DashboardServer
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ingest.tables import tests
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 DAY_MS = 86_400_000
 NOW_MS = 1_777_600_000_000

@@ -184,3 +184,32 @@ async def test_sql_in_a_name_is_only_a_name(county, client):
     response = await get(client, device="x'; DROP TABLE readings; --")
     assert response.status_code == 404
     assert (await get(client)).json()["total"] == 1
+
+
+HOUR_MS = 3_600_000
+
+
+async def test_few_readings_of_a_long_range_come_as_they_are(client, county):
+    county.add_readings([1.0] * 50, t_ms=[NOW_MS - n * DAY_MS for n in range(50, 0, -1)])
+    body = (await get(client, start=NOW_MS - 365 * DAY_MS)).json()
+    assert (body["downsampling"], body["total"], body["buckets"]) == ("none", 50, [])
+    assert len(body["points"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("max_points", "level", "ms"), [(200, "day", DAY_MS), (2000, "hour", HOUR_MS)]
+)
+async def test_many_readings_of_a_long_range_come_as_roll_ups_of_the_finest_grid_that_fits(
+    client, county, max_points, level, ms
+):
+    first = NOW_MS - 30 * DAY_MS
+    times = list(range(first, NOW_MS, 120_000))
+    county.add_readings([float(n % 7) for n in range(len(times))], t_ms=times)
+    body = (await get(client, start=first, end=NOW_MS, max_points=max_points)).json()
+    assert (body["downsampling"], body["total"], body["points"]) == (level, len(times), [])
+    assert len(body["buckets"]) == body["returned"] <= max_points
+    start, low, mean, high, count, good = body["buckets"][3]
+    assert (low, high, count, good) == (0.0, 6.0, ms // 120_000, 1.0)
+    assert mean == pytest.approx(3.0, abs=0.3)
+    assert sum(bucket[4] for bucket in body["buckets"]) == len(times)
+    assert start % HOUR_MS == 0

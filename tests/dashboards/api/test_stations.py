@@ -4,6 +4,7 @@ import pytest
 
 from ingest.batch import Series
 from ingest.tables import gateway_keys
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 NOW_MS = 1_777_600_000_000
 HOUR_MS = 3_600_000

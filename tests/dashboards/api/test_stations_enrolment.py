@@ -10,6 +10,7 @@ from gateway.broker import read_enrolment
 from ingest.broker.pki import Authority
 from ingest.registry.enrolment import Site
 from ingest.tables import broker_credentials, stations
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 STATION = "hl-001"
 BODY = {"code": STATION, "name": "一号站", "region_code": "640122"}

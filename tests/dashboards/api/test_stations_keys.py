@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from ingest.tables import gateway_keys
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 NOW_MS = 1_777_600_000_000
 STATION = "hl-001"

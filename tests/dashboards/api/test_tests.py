@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import databases  # noqa: F401 - on both engines
+
 NOW_MS = 1_777_600_000_000
 
 

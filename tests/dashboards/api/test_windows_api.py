@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ingest.registry.live import Registry
+from tests.conftest import databases  # noqa: F401 - on both engines
 
 NOW_MS = 1_777_600_000_000  # 2026-05-01 09:46:40 in Shanghai
 HOUR_MS = 3_600_000

@@ -106,10 +106,10 @@ class County:
         assert (faults, enrolment.warnings, enrolment.role) == ([], (), "ingest")
         return enrolment
 
-    def probe(self) -> AccessProbe:
+    def probe(self, *, publishers: bool = False) -> AccessProbe:
         enrolment = self.ingest
         assert enrolment.probe is not None
-        return AccessProbe(enrolment.login, enrolment.probe, budget_s=3)
+        return AccessProbe(enrolment.login, enrolment.probe, publishers=publishers, budget_s=3)
 
     # ---- the broker
 

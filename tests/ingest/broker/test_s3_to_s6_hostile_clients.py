@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import wire
 from gateway.broker import tls_context
@@ -44,9 +45,11 @@ def test_s3_a_station_cannot_write_as_another_nor_as_the_server(county, protocol
     ingest, other = Client(county.ingest.login), Client(two)
     assert ingest.connect()
     assert other.connect()
-    ingest.subscribe("agri/v1/+/up", "agri/v1/+/status", "agri/v1/+/ack")
+    leaves = ("up", "status", "ack", "senml/#", "raw/#")
+    ingest.subscribe(*(f"agri/v1/+/{leaf}" for leaf in leaves))
     other.subscribe("agri/v1/hl-002/ack", "agri/v1/hl-002/cmd")
-    for topic in ("hl-002/up", "hl-002/status", "hl-001/ack", "hl-002/ack", "hl-002/cmd"):
+    foreign = ("hl-002/up", "hl-002/status", "hl-002/ack", "hl-002/cmd")
+    for topic in (*foreign, "hl-001/ack", "hl-002/senml/a", "hl-002/raw/a/b"):
         forger = Client(replace(one, protocol=protocol))
         assert forger.connect()
         forger.publish(f"agri/v1/{topic}", b"forged")
@@ -65,11 +68,17 @@ def test_s3_a_station_cannot_write_as_another_nor_as_the_server(county, protocol
     honest.client.will_set("agri/v1/hl-001/status", b"will", qos=1)
     assert honest.connect()
     honest.publish("agri/v1/hl-001/up", b"pack")
+    honest.publish("agri/v1/hl-001/senml/a", b"senml")
+    honest.publish("agri/v1/hl-001/raw/a/b", b"raw")
     honest.client.socket().shutdown(socket.SHUT_RDWR)
     heard = ingest.until(b"will")
     honest.close()
     ingest.publish("agri/v1/hl-002/ack", b"receipt")
-    assert heard == [("agri/v1/hl-001/up", b"pack")]
+    assert heard == [
+        ("agri/v1/hl-001/up", b"pack"),
+        ("agri/v1/hl-001/senml/a", b"senml"),
+        ("agri/v1/hl-001/raw/a/b", b"raw"),
+    ]
     assert other.until(b"receipt") == []
     assert ingest.until(b"receipt") == []
     ingest.close()
@@ -104,6 +113,23 @@ def test_s4_the_deployed_broker_is_proven(county):
     assert county.probe()() is None
 
 
+def test_s4_an_access_list_that_knows_no_publishers_is_proven_and_said(county):
+    county.deploy()
+    acl = county.out / "agrigate.acl"
+    good = acl.read_text()
+    acl.write_text(without(good, ".*(senml|raw)/#"))
+    county.start()
+    probe = county.probe(publishers=True)
+    with capture_logs() as logs:
+        assert (probe(), probe()) == (None, None)
+    topics = ["agri/v1/agri-probe/senml/probe", "agri/v1/agri-probe/raw/probe"]
+    assert [(one["event"], one["topics"]) for one in logs] == [("publishers_not_heard", topics)]
+    acl.write_text(good)
+    county.reload()
+    assert probe() is None
+    assert probe.deaf_to == ()
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_s4_the_probe_speaks_both_protocols(county, protocol):
     county.deploy()
@@ -136,7 +162,7 @@ def test_s4_without_a_good_access_list_there_is_no_ingest(county, damage):
 def refused(county: County, acl: str) -> str:
     (county.out / "agrigate.acl").write_text(acl)
     county.reload()
-    refusal = county.probe()()
+    refusal = county.probe(publishers=True)()
     assert refusal is not None
     assert "\n" not in refusal
     return refusal
@@ -149,6 +175,8 @@ def refused(county: County, acl: str) -> str:
         ("pattern write agri/v1/+/status", "can have its will on agri/v1/agri-probe-other/status"),
         ("pattern write agri/v1/%u/ack", "can write agri/v1/agri-probe/ack"),
         ("pattern write agri/v1/+/ack", "can write agri/v1/agri-probe-other/ack"),
+        ("pattern write agri/v1/+/senml/#", "can write agri/v1/agri-probe-other/senml/probe"),
+        ("pattern write agri/v1/+/raw/#", "can write agri/v1/agri-probe-other/raw/probe"),
         ("pattern readwrite agri/v1/+/cmd", "+/cmd gets agri/v1/agri-probe-other/cmd"),
         ("pattern read agri/v1/+/ack", "+/ack gets agri/v1/agri-probe-other/ack"),
         ("pattern read #", "subscribes to # gets agri/v1/agri-probe-other/ack"),

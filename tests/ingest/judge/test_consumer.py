@@ -158,9 +158,10 @@ def migrated(tmp_path_factory):
 
 
 @pytest.fixture
-def operational(tmp_path, migrated):
-    shutil.copy(migrated, tmp_path / "op.db")
-    db = Operational(f"sqlite:///{tmp_path / 'op.db'}")
+def operational(tmp_path, migrated, databases):
+    if not databases.is_postgres:
+        shutil.copy(migrated, tmp_path / "op.db")
+    db = Operational(databases.url(tmp_path / "op.db"))
     yield db
     db.close()
 
@@ -633,7 +634,7 @@ def test_ammonia_of_a_pond_is_computed_and_cited(operational, sink):
     assert len(sink.findings) == 1
 
 
-def test_batch_size_does_not_matter(tmp_path, registry):
+def test_batch_size_does_not_matter(tmp_path, registry, databases):
     values = []
     for i in range(60):
         values += [
@@ -643,7 +644,7 @@ def test_batch_size_does_not_matter(tmp_path, registry):
         ]
     seen = []
     for size in (1, 7, len(values)):
-        db = Operational(f"sqlite:///{tmp_path / f'{size}.db'}")
+        db = Operational(databases.url(tmp_path / f"{size}.db"))
         db.migrate()
         sink, feed = Sink({Series("hl-001", "water1", "water_ph")}), Feed()
         judge = Judge(standard_catalogue(), registry, db, sink)
@@ -734,3 +735,36 @@ def test_without_a_retention_every_companion_stays(operational, judge):
         connection.execute(sa.insert(tables.companions).values(row))
     judge.handle(Feed().batch(("d", "air_temperature", NOW, 20.0)))
     assert len(rows(operational, tables.companions)) == 1
+
+
+def test_text_with_nul_is_stored_without_it(judge, operational):
+    texts = ("sample_no", "device_id", "value_text", "device_verdict", "method_standard", "unit")
+    record = a_test("r\0-nul", **dict.fromkeys(texts, "a\0b"), dedup_key="k\0")
+    judge.handle(Feed().batch(tests=[record]))
+    with operational.read() as db:
+        row = db.execute(sa.select(tables.tests)).one()
+        assert db.execute(sa.select(tables.quarantine)).all() == []
+    assert (row.record_id, row.sample_no, row.device, row.dedup_key) == ("r-nul", "ab", "ab", "k")
+
+
+def test_a_pack_that_the_database_does_not_take_is_quarantined_and_the_others_are_judged(
+    postgres, registry, sink
+):
+    url = postgres.new(migrated=True)
+    operational = Operational(url)
+    judge = Judge(standard_catalogue(), registry, operational, sink)
+    feed = Feed()
+    acid = [("water1", "water_ph", NOW + i, 3.0) for i in range(3)]
+    batch = feed.batch(*acid, tests=[a_test(attempt=2**40)], packs=3)
+    judge.handle(batch)
+    judge.handle(feed.batch(tests=[a_test("r2")]))
+    assert [f.inbox_pos for f in sink.findings if f.kind == "reading"] == [1, 2]
+    assert judge.cursor() == 4
+    with operational.read() as db:
+        q = tables.quarantine.c
+        (row,) = db.execute(sa.select(q.inbox_pos, q.position, q.field, q.reason)).all()
+        assert list(db.scalars(sa.select(tables.tests.c.record_id))) == ["r2"]
+    assert row[:3] == (3, -1, "body")
+    assert "out of range" in row.reason
+    operational.close()
+    postgres.give_back(url, migrated=True)

@@ -17,8 +17,8 @@ from tests.conftest import Mosquitto, require
 
 
 @pytest.fixture
-def operational(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     with operational.write() as db:
         for code in ("hl-001", "hl-002"):

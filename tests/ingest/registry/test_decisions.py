@@ -14,8 +14,8 @@ STATION = "hl-001"
 
 
 @pytest.fixture
-def db(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def db(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     with operational.write() as db:
         for key in ("old", "new"):

@@ -35,8 +35,8 @@ def site(authority):
 
 
 @pytest.fixture
-def operational(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     with operational.write() as db:
         for code in ("hl-001", "agri-probe"):

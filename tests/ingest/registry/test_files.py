@@ -267,8 +267,8 @@ def test_csv_that_is_not_utf_8_is_named(folder):
 
 
 @pytest.fixture
-def operational(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     yield operational
     operational.close()

@@ -19,8 +19,8 @@ def epoch_of(at_ms):
 
 
 @pytest.fixture
-def operational(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     with operational.write() as db:
         db.execute(

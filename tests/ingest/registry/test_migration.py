@@ -6,8 +6,12 @@ from pathlib import Path
 
 import alembic.command
 import alembic.config
+import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
+import alerts.tables  # noqa: F401 - the schema is all tables
 import ingest.operational
 from ingest import tables
 from ingest.operational import Operational
@@ -16,15 +20,14 @@ from ingest.registry.live import Registry
 
 def migrate(operational, direction, revision):
     config = alembic.config.Config()
-    migrations = Path(ingest.operational.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with operational.write() as connection:
         config.attributes["connection"] = connection
         getattr(alembic.command, direction)(config, revision)
 
 
-def test_keys_that_were_approved_stay_so_forward_and_back(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def test_keys_that_were_approved_stay_so_forward_and_back(tmp_path, empty_databases):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
     migrate(operational, "upgrade", "0001")
     with operational.write() as db:
         db.execute(sa.insert(tables.stations).values(code="hl-001", name="s", region_code="640122"))
@@ -40,8 +43,8 @@ def test_keys_that_were_approved_stay_so_forward_and_back(tmp_path):
     operational.close()
 
 
-def test_plots_stay_forward_and_back(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def test_plots_stay_forward_and_back(tmp_path, empty_databases):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
     migrate(operational, "upgrade", "0002")
     with operational.write() as db:
         db.execute(sa.text("INSERT INTO subjects VALUES ('s1', 's', 'coop', '640122', '')"))
@@ -64,8 +67,8 @@ def test_plots_stay_forward_and_back(tmp_path):
     operational.close()
 
 
-def test_windows_and_quality_limits_come_and_go(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def test_windows_and_quality_limits_come_and_go(tmp_path, empty_databases):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
     migrate(operational, "upgrade", "0003")
     operational.migrate()
     names = {"device_windows", "quality_limits"}
@@ -79,8 +82,8 @@ def test_windows_and_quality_limits_come_and_go(tmp_path):
     operational.close()
 
 
-def test_the_key_of_a_companion_and_the_indexes_come_and_go(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def test_the_key_of_a_companion_and_the_indexes_come_and_go(tmp_path, empty_databases):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
     migrate(operational, "upgrade", "0004")
     with operational.write() as db:
         for indicator in ("soil_ph", "water_do"):
@@ -107,4 +110,72 @@ def test_the_key_of_a_companion_and_the_indexes_come_and_go(tmp_path):
         assert "ix_companions_t_ms" not in {
             index["name"] for index in sa.inspect(db).get_indexes("companions")
         }
+    operational.close()
+
+
+MIGRATIONS = Path(ingest.operational.__file__).parent / "migrations"
+VERSIONS = sorted(file.name[:4] for file in (MIGRATIONS / "versions").glob("0*.py"))
+
+
+def fill(db):
+    """Put one row into every table as it is in this version; text, numbers and JSON by the column's type."""
+    held = sa.MetaData()
+    held.reflect(db)
+    for table in held.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        row = {}
+        for column in table.columns:
+            kind = column.type
+            if isinstance(kind, sa.Boolean) or column.name in {"online", "active", "late"}:
+                value = True
+            elif isinstance(kind, sa.LargeBinary):
+                value = b"{}"
+            elif isinstance(kind, sa.JSON):
+                value = {"k": [1, "值"]}
+            elif isinstance(kind, sa.Integer | sa.Float | sa.Numeric):
+                value = 1
+            else:
+                value = "值"
+            row[column.name] = value
+        db.execute(sa.insert(table).values(row))
+
+
+def rows(db):
+    held = sa.MetaData()
+    held.reflect(db)
+    return {
+        table.name: [dict(row._mapping) for row in db.execute(sa.select(table))]
+        for table in held.sorted_tables
+        if table.name != "alembic_version"
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_released_schema_comes_forward_with_its_rows(tmp_path, empty_databases, version):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
+    migrate(operational, "upgrade", version)
+    with operational.write() as db:
+        fill(db)
+        before = rows(db)
+    operational.migrate()
+    with operational.read() as db:
+        after = rows(db)
+    for name, (row,) in before.items():
+        (now,) = after[name]
+        assert {key: now[key] for key in row} == row, name
+    operational.close()
+
+
+def test_the_migrated_schema_is_that_of_the_tables(tmp_path, empty_databases):
+    operational = Operational(empty_databases.url(tmp_path / "operational.db"))
+    operational.migrate()
+    with operational.read() as db:
+        exact = (
+            empty_databases.is_postgres
+        )  # SQLite tells neither types nor defaults as they were written
+        context = MigrationContext.configure(
+            db, opts={"compare_type": exact, "compare_server_default": exact}
+        )
+        assert compare_metadata(context, tables.metadata) == []
     operational.close()

@@ -26,8 +26,8 @@ GOOD = {
 
 
 @pytest.fixture
-def operational(tmp_path):
-    operational = Operational(f"sqlite:///{tmp_path / 'operational.db'}")
+def operational(tmp_path, databases):
+    operational = Operational(databases.url(tmp_path / "operational.db"))
     operational.migrate()
     with operational.write() as db:
         db.execute(sa.insert(tables.stations).values(code="hl-001", name="s", region_code="640122"))

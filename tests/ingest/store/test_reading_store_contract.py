@@ -11,12 +11,25 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.batch import FAIL, LATE, MISSING, PASS, SENTINEL, SUSPECT, Batch, Series, TakenPack
+from ingest.batch import (
+    FAIL,
+    LATE,
+    MISSING,
+    PASS,
+    SENTINEL,
+    SUSPECT,
+    Batch,
+    Fault,
+    Series,
+    TakenPack,
+)
 from ingest.store.downsample import keep_extremes
 from ingest.store.duckdb_store import DuckDBStore, StoreError
+from ingest.store.influx.influx_store import InfluxStore
+from ingest.store.influx.influxql import LATEST_MS
 from ingest.store.reading_store import Latest
 
 if TYPE_CHECKING:
@@ -24,26 +37,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingest.store.reading_store import ReadingStore
+    from tests.influxdb import Influx
 
 NOW = 1_777_600_000_000
 A, B = Series("hl-001", "soil1", "soil_ph"), Series("hl-001", "soil1", "soil_ec")
 C = Series("hl-002", "soil1", "soil_ph")
 ALL = {"start_ms": -(2**60), "end_ms": 2**60}
 
-OPEN: dict[str, Callable[[Path], ReadingStore]] = {
-    "duckdb": lambda directory: DuckDBStore(directory / "readings.duckdb"),
-}
+# Each example opens a store, on a real server and with all its files: few always, many on demand.
+EXAMPLES = pytest.mark.parametrize("examples", [8, pytest.param(100, marks=pytest.mark.slow)])
+
+FAULTS: list[Fault] = []  # what a store will never take
 
 
-@pytest.fixture(params=sorted(OPEN))
-def opened(request, tmp_path):
+@pytest.fixture(params=["duckdb", "influxdb"])
+def open_at(request) -> Callable[[Path], ReadingStore]:
+    """Return a function that opens the store of a directory, the same each time."""
+    if request.param == "duckdb":
+        return lambda directory: DuckDBStore(directory / "readings.duckdb")
+    influx: Influx = request.getfixturevalue("influx")
+    FAULTS.clear()
+    return lambda directory: InfluxStore(
+        influx.server(str(directory).strip("/").replace("/", "-")), rejected=FAULTS.extend
+    )
+
+
+@pytest.fixture
+def opened(open_at, tmp_path):
     """Return a function that opens the store, again and again on the same files."""
     stores = []
 
     def reopen():
         while stores:
             stores.pop().close()
-        stores.append(OPEN[request.param](tmp_path))
+        stores.append(open_at(tmp_path))
         return stores[0]
 
     yield reopen
@@ -167,32 +194,35 @@ def test_a_second_value_at_one_time_is_kept_and_numbered(opened, feed):
     assert store.count() == 8
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
+packs_with_repeats = st.lists(
     st.lists(
-        st.lists(
-            st.tuples(st.sampled_from([A, B, C]), st.integers(NOW, NOW + 4), st.just(1.0)),
-            max_size=8,
-        ),
-        min_size=1,
-        max_size=6,
-    )
+        st.tuples(st.sampled_from([A, B, C]), st.integers(NOW, NOW + 4), st.just(1.0)),
+        max_size=8,
+    ),
+    min_size=1,
+    max_size=6,
 )
-def test_duplicates_are_numbered_as_a_loop_would(tmp_path_factory, packs):
-    store = DuckDBStore(tmp_path_factory.mktemp("dup") / "readings.duckdb")
-    feed = Feed()
-    seen: Counter[tuple[Series, int]] = Counter()
-    expected = set()
-    for pack in packs:
-        store.append(feed.batch(pack))
-        for series, t_ms, _ in pack:
-            expected.add((series, t_ms, seen[series, t_ms]))
-            seen[series, t_ms] += 1
-    stored = [(s, t, d) for s in (A, B, C) for t, _, d in values(store, s)]
-    store.close()
-    assert sorted(map(str, stored)) == sorted(map(str, expected))
+
+
+@EXAMPLES
+def test_duplicates_are_numbered_as_a_loop_would(open_at, tmp_path_factory, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(packs_with_repeats)
+    def numbered(packs):
+        store = open_at(tmp_path_factory.mktemp("dup"))
+        feed = Feed()
+        seen: Counter[tuple[Series, int]] = Counter()
+        expected = set()
+        for pack in packs:
+            store.append(feed.batch(pack))
+            for series, t_ms, _ in pack:
+                expected.add((series, t_ms, seen[series, t_ms]))
+                seen[series, t_ms] += 1
+        stored = [(s, t, d) for s in (A, B, C) for t, _, d in values(store, s)]
+        store.close()
+        assert sorted(map(str, stored)) == sorted(map(str, expected))
+
+    numbered()
 
 
 # ---- replay
@@ -243,7 +273,7 @@ def test_an_append_that_fails_leaves_nothing_behind(opened, feed):
     store.append(feed.batch([(A, NOW, 1.0)]))
     batch = feed.batch([(A, NOW + 1, 2.0), (C, NOW, 3.0)])
     broken = replace(batch, q=np.array(["?", "?"]))
-    with pytest.raises(duckdb.Error):
+    with pytest.raises((duckdb.Error, ValueError)):
         store.append(broken)
     assert (store.cursor(), store.count(), values(store)) == (1, 1, [(NOW, 1.0, 0)])
     assert values(store, C) == []
@@ -289,26 +319,29 @@ doubles = st.one_of(
 )
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.lists(doubles, min_size=1, max_size=50))
-def test_doubles_come_back_to_the_last_bit(tmp_path_factory, given_values):
-    directory = tmp_path_factory.mktemp("bits")
-    store = DuckDBStore(directory / "readings.duckdb")
-    store.append(Feed().batch([(A, NOW + n, v) for n, v in enumerate(given_values)]))
-    store.close()
-    store = DuckDBStore(directory / "readings.duckdb")
-    bits = store.query(A, **ALL).v.view(np.uint64).tolist()
-    [latest] = store.latest()
-    store.close()
-    assert bits == np.array(given_values).view(np.uint64).tolist()
-    assert math.copysign(1, latest.v) == math.copysign(1, given_values[-1])
-    assert latest.v == given_values[-1]
+@EXAMPLES
+def test_doubles_come_back_to_the_last_bit(open_at, tmp_path_factory, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(doubles, min_size=1, max_size=50))
+    def come_back(given_values):
+        directory = tmp_path_factory.mktemp("bits")
+        store = open_at(directory)
+        store.append(Feed().batch([(A, NOW + n, v) for n, v in enumerate(given_values)]))
+        store.close()
+        store = open_at(directory)
+        bits = store.query(A, **ALL).v.view(np.uint64).tolist()
+        [latest] = store.latest()
+        store.close()
+        assert bits == np.array(given_values).view(np.uint64).tolist()
+        assert math.copysign(1, latest.v) == math.copysign(1, given_values[-1])
+        assert latest.v == given_values[-1]
+
+    come_back()
 
 
 def test_times_far_away_come_back(store, feed):
-    times = [-(2**47), 0, 2**47]
+    bound = 2**47 if isinstance(store, DuckDBStore) else LATEST_MS
+    times = [-bound, 0, bound]
     store.append(feed.batch([(A, t, 1.0) for t in times]))
     assert [t for t, _, _ in values(store)] == times
     assert store.query(A, **ALL, max_points=3).total == 3
@@ -406,5 +439,5 @@ def test_another_schema_is_refused(tmp_path):
     DuckDBStore(path).close()
     with duckdb.connect(path) as db:
         db.execute("UPDATE meta SET schema_version = 9")
-    with pytest.raises(StoreError, match="store of schema 9, this server knows 1"):
+    with pytest.raises(StoreError, match="store of schema 9, this server knows 2"):
         DuckDBStore(path)

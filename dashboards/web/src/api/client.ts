@@ -1,5 +1,6 @@
 /** Requests to the API: one function per address, errors as ApiError. */
 
+import { withMeans } from "../trend/shape";
 import type {
   AlertDetail,
   AlertPage,
@@ -93,7 +94,7 @@ export const api = {
   overview: (signal?: AbortSignal) => get<Overview>("overview", {}, signal),
   stations: (signal?: AbortSignal) => get<{ stations: Station[] }>("stations", {}, signal),
   station: (code: string, signal?: AbortSignal) => get<StationDetail>(`stations/${part(code)}`, {}, signal),
-  readings: (query: Query, signal?: AbortSignal) => get<Readings>("readings", query, signal),
+  readings: async (query: Query, signal?: AbortSignal) => withMeans(await get<Readings>("readings", query, signal)),
   tests: (query: Query, signal?: AbortSignal) => get<TestPage>("tests", query, signal),
   sample: (recordId: string, signal?: AbortSignal) => get<Sample>(`tests/${part(recordId)}/sample`, {}, signal),
   alerts: (query: Query, signal?: AbortSignal) => get<AlertPage>("alerts", query, signal),

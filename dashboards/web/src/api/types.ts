@@ -117,6 +117,11 @@ export interface LimitLine {
 /** t_ms, value, quality, bit mask of flags. */
 export type Point = [number, number | null, Quality, number];
 
+/** start_ms, minimum, mean, maximum, count, share of good readings. */
+export type Bucket = [number, number | null, number | null, number | null, number, number];
+
+export type RollUp = "minute" | "hour" | "day";
+
 export interface Readings {
   station: string;
   device: string;
@@ -129,8 +134,10 @@ export interface Readings {
   end_ms: number;
   total: number;
   returned: number;
-  downsampling: "none" | "min_max";
+  downsampling: "none" | "min_max" | RollUp;
+  /** With roll-ups: the mean of each, at its middle. */
   points: Point[];
+  buckets: Bucket[];
   limits: LimitLine[];
 }
 

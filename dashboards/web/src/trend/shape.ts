@@ -1,6 +1,6 @@
 /** Pure arithmetic behind the trends: where the line breaks, how the axis is scaled, what the numbers are. */
 
-import type { LimitLine, Point } from "../api/types";
+import type { LimitLine, Point, Readings, RollUp } from "../api/types";
 
 export const isFailed = (q: number): boolean => q === 4 || q === 9;
 /** Measured while the device was worked on: kept, and judged by nothing. */
@@ -33,12 +33,38 @@ export function brokenBy([ms, v, q]: Point, limits: readonly LimitLine[]): Limit
 /** The newest reading may be a moment younger than the span of its limit, which ends where the request did. */
 const GRACE_MS = 60_000;
 
+const ROLL_UP_MS: Record<RollUp, number> = { minute: 60_000, hour: 3_600_000, day: 86_400_000 };
+
+/** How long the buckets of a reply are, ms; 0 for readings. */
+export const rollUpMs = ({ downsampling }: Pick<Readings, "downsampling">): number => (downsampling === "none" || downsampling === "min_max" ? 0 : ROLL_UP_MS[downsampling]);
+
+/** The reply with a point for each bucket: its mean, at its middle; missing when no reading in it had a value. */
+export function withMeans(readings: Readings): Readings {
+  if (readings.buckets.length === 0) return readings;
+  const half = rollUpMs(readings) / 2;
+  return { ...readings, points: readings.buckets.map(([start, , mean]) => [start + half, mean, mean === null ? 9 : 1, 0]) };
+}
+
+/** The gravest limit that a point breaks; of a bucket, that its maximum or its minimum breaks. */
+export function brokenAt({ points, buckets, limits }: Pick<Readings, "points" | "buckets" | "limits">, i: number): LimitLine | null {
+  const point = points[i];
+  if (!point) return null;
+  const bucket = buckets[i];
+  if (!bucket) return brokenBy(point, limits);
+  const [at, , q] = point;
+  const both = [bucket[3], bucket[1]].map((v) => brokenBy([at, v, q, 0], limits));
+  return both.find((l) => l?.level === "intervention") ?? both.find((l) => l !== null) ?? null;
+}
+
 export interface Shaped {
   /** Seconds, ascending; a null value breaks the line. */
   x: number[];
   y: (number | null)[];
   /** For each x: index into the points, or -1 for a break that we put in. */
   source: number[];
+  /** Of buckets, their minima and maxima; all null for readings. */
+  low: (number | null)[];
+  high: (number | null)[];
   suspect: number[];
   failed: number[];
 }
@@ -56,20 +82,24 @@ export function usualStep(points: readonly Point[]): number {
  *
  * `bucket_ms` is the width of a bucket when the points were down-sampled: no gap is called below three of them.
  */
-export function shape(points: readonly Point[], bucket_ms = 0): Shaped {
+export function shape(points: readonly Point[], bucket_ms = 0, buckets: Readings["buckets"] = []): Shaped {
   const gap = Math.max(usualStep(points) * 4, bucket_ms * 3, 1000);
-  const out: Shaped = { x: [], y: [], source: [], suspect: [], failed: [] };
+  const out: Shaped = { x: [], y: [], source: [], low: [], high: [], suspect: [], failed: [] };
   points.forEach(([t, v, q], i) => {
     const before = points[i - 1];
     if (before && t - before[0] > gap) {
       out.x.push((before[0] + t) / 2000);
       out.y.push(null);
       out.source.push(-1);
+      out.low.push(null);
+      out.high.push(null);
     }
     const failed = isFailed(q) || v === null;
     out.x.push(t / 1000);
     out.y.push(failed ? null : v);
     out.source.push(i);
+    out.low.push(buckets[i]?.[1] ?? null);
+    out.high.push(buckets[i]?.[3] ?? null);
     if (failed) out.failed.push(i);
     else if (isSuspect(q)) out.suspect.push(i);
   });
@@ -86,7 +116,7 @@ export interface Summary {
 }
 
 /** What the usable points say; failed ones are only counted. */
-export function summary(points: readonly Point[]): Summary {
+export function summary(points: readonly Point[], buckets: Readings["buckets"] = []): Summary {
   const s: Summary = { n: points.length, min: null, max: null, last: points[points.length - 1] ?? null, suspect: 0, failed: 0 };
   for (const [, v, q] of points) {
     if (v === null || isFailed(q)) {
@@ -96,6 +126,10 @@ export function summary(points: readonly Point[]): Summary {
     if (isSuspect(q)) s.suspect += 1;
     if (s.min === null || v < s.min) s.min = v;
     if (s.max === null || v > s.max) s.max = v;
+  }
+  for (const [, low, , high] of buckets) {
+    if (low !== null && (s.min === null || low < s.min)) s.min = low;
+    if (high !== null && (s.max === null || high > s.max)) s.max = high;
   }
   return s;
 }

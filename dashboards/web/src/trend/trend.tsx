@@ -6,7 +6,7 @@ import uPlot from "uplot";
 import type { DeviceWindow, LimitLine, Readings } from "../api/types";
 import { clauseText, direction, integer, limitText, number, reasonText, shanghai, stamp, standardText, withUnit } from "../format";
 import { lang, pick, t, term } from "../i18n";
-import { brokenBy, isFailed, risers, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
+import { brokenAt, brokenBy, isFailed, risers, rollUpMs, shape, type Shaped, spread, type Summary, summary, valueRange } from "./shape";
 
 const FLAGS: readonly (readonly [bit: number, name: string])[] = [
   [1, "late"],
@@ -94,15 +94,15 @@ function held(u: uPlot, l: { from_ms: number; to_ms: number }): [number, number]
 }
 
 /** The line again, in red, where it breaks a limit. */
-function redden(u: uPlot, { points, limits }: Readings, { x, y, source }: Shaped): void {
-  if (limits.length === 0) return;
+function redden(u: uPlot, readings: Readings, { x, y, source }: Shaped): void {
+  if (readings.limits.length === 0) return;
   const { ctx } = u;
   ctx.strokeStyle = css("--critical");
   ctx.lineWidth = 2.2 * (devicePixelRatio || 1);
   ctx.beginPath();
   for (let i = 0; i < x.length; i++) {
     const v = y[i];
-    if (v === null || v === undefined || !brokenBy(points[source[i]!]!, limits)) continue;
+    if (v === null || v === undefined || !brokenAt(readings, source[i]!)) continue;
     const from = i > 0 && y[i - 1] !== null ? i - 1 : i;
     ctx.moveTo(u.valToPos(x[from]!, "x", true), u.valToPos(y[from]!, "y", true));
     ctx.lineTo(u.valToPos(x[i]!, "x", true), u.valToPos(v, "y", true));
@@ -262,28 +262,54 @@ interface Drawn {
 /** Time, value and quality under the pointer, else of the latest point. */
 function say(u: uPlot, out: HTMLElement, { readings, shaped, summary: s }: Drawn): void {
   const index = u.cursor.idx;
-  const shown = (index === null || index === undefined ? undefined : readings.points[shaped.source[index] ?? -1]) ?? s.last;
+  const under = index === null || index === undefined ? -1 : (shaped.source[index] ?? -1);
+  const at = under >= 0 ? under : readings.points.length - 1;
+  const shown = readings.points[at] ?? s.last;
   if (!shown) {
     out.replaceChildren();
     return;
   }
   const [ms, v, q, flags] = shown;
   const time = document.createElement("time");
-  time.textContent = stamp(ms);
+  const bucket = readings.buckets[at];
+  time.textContent = bucket ? `${stamp(bucket[0])} · ${term("bucket_", readings.downsampling)}` : stamp(ms);
   const value = document.createElement("b");
   value.textContent = withUnit(v, readings.unit, readings.decimals);
-  const broken = brokenBy(shown, readings.limits);
+  const broken = brokenAt(readings, at);
   value.className = broken ? "bad" : "";
   const quality = document.createElement("span");
   quality.className = isFailed(q) ? "q-failed" : q === 3 ? "q-suspect" : "dim";
   quality.textContent = [`${t("data_quality")}${t("colon")}${term("q_", String(q))}`, ...FLAGS.filter(([bit]) => flags & bit).map(([, name]) => term("f_", name))].join(" · ");
   const over = document.createElement("span");
   over.className = "bad";
+  if (bucket) {
+    const [, low, , high, count, good] = bucket;
+    const range = `${withUnit(low, readings.unit, readings.decimals)} – ${withUnit(high, readings.unit, readings.decimals)}`;
+    value.textContent = `${t("mean")} ${withUnit(v, readings.unit, readings.decimals)}`;
+    quality.className = "dim";
+    quality.textContent = t("bucket_says", { range, n: integer(count), good: (Math.floor(good * 1000) / 10).toFixed(1) });
+  }
   over.textContent = broken ? `${t("over_limit_of", { limit: limitText(broken) })}` : "";
   out.replaceChildren(time, value, over, quality);
 }
 
 const NONE: readonly DeviceWindow[] = [];
+
+const columns = ({ x, y, low, high }: Shaped): uPlot.AlignedData => [x, y, low, high];
+
+/** Good readings among all of the buckets, rounded down: 100 % means every one. */
+function goodShare({ buckets, total }: Readings): string {
+  const good = buckets.reduce((sum, [, , , , count, share]) => sum + count * share, 0);
+  return `${(Math.floor((good / Math.max(total, 1)) * 1000 + 1e-9) / 10).toFixed(1)}%`;
+}
+
+/** In words: all readings, a choice of them, or roll-ups. */
+function sampling(readings: Readings): string {
+  const counts = { n: integer(readings.returned), total: integer(readings.total) };
+  if (readings.downsampling === "none") return t("not_downsampled", counts);
+  if (readings.downsampling === "min_max") return t("downsampled", counts);
+  return t("rolled_up", { ...counts, level: term("level_", readings.downsampling) });
+}
 
 export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = false }: Props) {
   const host = useRef<HTMLDivElement>(null);
@@ -293,13 +319,14 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
   zoom.current = onZoom;
   const language = lang.value;
 
-  const s = useMemo(() => summary(readings.points), [readings]);
+  const s = useMemo(() => summary(readings.points, readings.buckets), [readings]);
   const begin = useRef(tight);
   begin.current = tight;
   const drawn = useRef<Drawn | null>(null);
   const now = useMemo<Drawn>(() => {
-    const bucket_ms = readings.downsampling === "none" ? 0 : ((readings.end_ms - readings.start_ms) * 2) / Math.max(readings.returned, 1);
-    return { readings, windows: windows.filter((w) => w.state !== "cancelled" && w.from_ms < readings.end_ms && w.to_ms > readings.start_ms), shaped: shape(readings.points, bucket_ms), summary: s, range: valueRange(s, readings.limits, allLimits) };
+    const thinned_ms = readings.downsampling === "min_max" ? ((readings.end_ms - readings.start_ms) * 2) / Math.max(readings.returned, 1) : 0;
+    const bucket_ms = rollUpMs(readings) || thinned_ms;
+    return { readings, windows: windows.filter((w) => w.state !== "cancelled" && w.from_ms < readings.end_ms && w.to_ms > readings.start_ms), shaped: shape(readings.points, bucket_ms, readings.buckets), summary: s, range: valueRange(s, readings.limits, allLimits) };
   }, [readings, windows, allLimits]);
   drawn.current = now;
 
@@ -328,6 +355,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
           { stroke: css("--ink-2"), grid, ticks, font, values: tickText, space: 70, size: 44 },
           { stroke: css("--ink-2"), grid, ticks, font, size: 60, values: (_u, splits) => splits.map((v) => number(v)) },
         ],
+        bands: [{ series: [3, 2], fill: css("--trend-band") }],
         series: [
           {},
           {
@@ -336,6 +364,8 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
             spanGaps: false,
             points: { size: 4, fill: css("--trend"), width: 0, stroke: css("--trend") },
           },
+          { stroke: css("--trend-edge"), width: 0.8, spanGaps: false, points: { show: false } },
+          { stroke: css("--trend-edge"), width: 0.8, spanGaps: false, points: { show: false } },
         ],
         hooks: {
           ready: [(u) => u.over.append(labels), (u) => say(u, out, get())],
@@ -356,7 +386,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
           ],
         },
       },
-      [get().shaped.x, get().shaped.y],
+      columns(get().shaped),
       element,
     );
     chart.current = made;
@@ -379,7 +409,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
     }
     const u = chart.current;
     if (!u || !readout.current) return;
-    u.setData([now.shaped.x, now.shaped.y]);
+    u.setData(columns(now.shaped));
     say(u, readout.current, now);
   }, [now]);
 
@@ -390,9 +420,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
       <div class="trend-top">
         <div class="readout num" ref={readout} aria-hidden="true" />
         <span class="trend-sampling num" data-testid="sampling">
-          {readings.downsampling === "none"
-            ? t("not_downsampled", { total: integer(readings.total) })
-            : t("downsampled", { n: integer(readings.returned), total: integer(readings.total) })}
+          {sampling(readings)}
         </span>
       </div>
       <div
@@ -400,6 +428,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
         data-testid="trend"
         data-points={readings.returned}
         data-total={readings.total}
+        data-buckets={readings.buckets.length}
         data-suspect={s.suspect}
         data-failed={s.failed}
         data-windows={now.windows.length}
@@ -409,7 +438,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
       />
       <dl class="trend-facts">
         <div>
-          <dt>{t("latest")}</dt>
+          <dt>{t(readings.buckets.length ? "latest_mean" : "latest")}</dt>
           <dd class={s.last && brokenBy(s.last, readings.limits) ? "num bad" : "num"}>{text(s.last?.[1] ?? null)}</dd>
         </div>
         <div>
@@ -420,7 +449,13 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
           <dt>{t("maximum")}</dt>
           <dd class="num">{text(s.max)}</dd>
         </div>
-        <div class="key-suspect">
+        {readings.buckets.length > 0 && (
+          <div>
+            <dt>{t("good_share")}</dt>
+            <dd class="num">{goodShare(readings)}</dd>
+          </div>
+        )}
+        <div class="key-suspect" hidden={readings.buckets.length > 0}>
           <dt>
             <i aria-hidden="true">◆</i>
             {t("mark_suspect")}
@@ -429,7 +464,7 @@ export function Trend({ readings, windows = NONE, allLimits, onZoom, tight = fal
             {s.suspect}
           </dd>
         </div>
-        <div class="key-failed">
+        <div class="key-failed" hidden={readings.buckets.length > 0}>
           <dt>
             <i aria-hidden="true">×</i>
             {t("mark_failed")}
