@@ -37,12 +37,14 @@ def station(server: ServerProcess, mosquitto: Mosquitto) -> Iterator[Station]:
 
 def send_until_dead(server: ServerProcess, station: Station) -> None:
     """Deliver one pack at a time to a server that dies on the way."""
-    assert server.process is not None
+    process = server.process
+    assert process is not None
     station.at()
     for seq in range(1, len(station.bodies) + 1):
-        if server.process.poll() is None:
+        if process.poll() is None:
             station.send(seq)
-            station.receipt(0.5)
+            # Two packs in one commit would make it another one that dies.
+            until(lambda: station.receipt(0.1) is not None or process.poll() is not None)
     assert server.ended() == -signal.SIGKILL
 
 
