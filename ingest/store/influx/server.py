@@ -188,9 +188,9 @@ class InfluxServer:
         if not error:
             return
         if "authoriz" in error:
-            raise RefusedError(f"{self.login.place}: {error}; {_TODO[403]}")
+            raise RefusedError(f"{self.login.place}: {error}; {_REMEDIES[403]}")
         if "not found" in error:
-            raise RefusedError(f"{self.login.place}: {error}; {_TODO[404]}")
+            raise RefusedError(f"{self.login.place}: {error}; {_REMEDIES[404]}")
         if any(word in error for word in ("timeout", "shutdown", "max-concurrent")):
             raise UnavailableError(f"{self.login.place}: {error}")
         raise RefusedError(f"{self.login.place}: {error}")
@@ -260,7 +260,7 @@ class InfluxServer:
             case 404 if not any(word in said.lower() for word in _NO_SUCH):
                 return _NoSuchPageError(said or "404")
             case 401 | 403 | 404:
-                return RefusedError(f"{place}: {status} {said}; {_TODO[status]}")
+                return RefusedError(f"{place}: {status} {said}; {_REMEDIES[status]}")
             case 413:
                 return TooLargeError(f"{place}: {said or 'request entity too large'}")
             case 429 | 500 | 502 | 503 | 504:
@@ -294,7 +294,7 @@ def _connected(login: InfluxLogin) -> tuple[InfluxDBClient, ApiClient]:
     return client, client.api_client
 
 
-_TODO = {
+_REMEDIES = {
     401: "the token or password is wrong: put the right one into its file",
     403: "the token may not do this: it needs to read and to write this bucket",
     404: "create it, or name the right one in [store]",
