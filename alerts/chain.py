@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,22 +27,27 @@ class LogRow:
     at_ms: int
     prev_hash: str
     hash: str = ""
+    event: str = ""
+    data: dict[str, object] = field(default_factory=dict)
 
     def computed_hash(self) -> str:
-        """Return the SHA-256 (hex) over the canonical form: a compact JSON array of all columns but the hash itself."""
-        canonical = msgspec.json.encode(
-            [
-                self.alert_id,
-                self.seq,
-                self.from_state,
-                self.to_state,
-                self.actor,
-                self.reason,
-                self.at_ms,
-                self.prev_hash,
-            ]
-        )
-        return hashlib.sha256(canonical).hexdigest()
+        """Return the SHA-256 (hex) over the canonical form: a compact JSON array of all columns but the hash itself.
+
+        Rows written before there were events are hashed without ``event`` and ``data``; keys of ``data`` are sorted.
+        """
+        columns: list[object] = [
+            self.alert_id,
+            self.seq,
+            self.from_state,
+            self.to_state,
+            self.actor,
+            self.reason,
+            self.at_ms,
+            self.prev_hash,
+        ]
+        if self.event:
+            columns += [self.event, self.data]
+        return hashlib.sha256(msgspec.json.encode(columns, order="sorted")).hexdigest()
 
 
 def first_break(rows: Iterable[LogRow]) -> LogRow | None:

@@ -254,6 +254,7 @@ findings = Table(
     ),  # one object of ``findings`` in the judge's reply, plus limit_version
     Column("alert_id", String(26)),
     Index(None, "alert_id"),
+    Index(None, "record_id"),
     Index(None, "station", "device", "indicator", "t_ms"),
 )
 quarantine = Table(
@@ -269,6 +270,16 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Index(None, "epoch", "seq", "position", unique=True),
+)
+series_faults = Table(  # series that give nothing usable now
+    "series_faults",
+    metadata,
+    Column("station", String(40), primary_key=True),
+    Column("device", String(80), primary_key=True),
+    Column("indicator", String(40), primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),  # of the first unusable reading
+    Column("last_ms", BigInteger, nullable=False),  # of the newest, to the minute
+    Column("what", String(8), nullable=False),  # range | missing | flat
 )
 companions = Table(
     "companions",

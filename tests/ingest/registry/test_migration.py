@@ -117,6 +117,16 @@ MIGRATIONS = Path(ingest.operational.__file__).parent / "migrations"
 VERSIONS = sorted(file.name[:4] for file in (MIGRATIONS / "versions").glob("0*.py"))
 
 
+TAKEN_AWAY = {("endpoints", "secret")}  # in plain text; it is sealed in a table of its own
+
+
+def same_default(_context, _inspected, column, held, _wanted, rendered):
+    """Compare JSON as text, which PostgreSQL has no comparison for; leave the rest to Alembic."""
+    if not isinstance(column.type, sa.JSON):
+        return None
+    return (held or "").removesuffix("::json").strip("'") != (rendered or "").strip("'")
+
+
 def fill(db):
     """Put one row into every table as it is in this version; text, numbers and JSON by the column's type."""
     held = sa.MetaData()
@@ -163,7 +173,8 @@ def test_every_released_schema_comes_forward_with_its_rows(tmp_path, empty_datab
         after = rows(db)
     for name, (row,) in before.items():
         (now,) = after[name]
-        assert {key: now[key] for key in row} == row, name
+        left = {key: value for key, value in row.items() if (name, key) not in TAKEN_AWAY}
+        assert {key: now[key] for key in left} == left, name
     operational.close()
 
 
@@ -175,7 +186,11 @@ def test_the_migrated_schema_is_that_of_the_tables(tmp_path, empty_databases):
             empty_databases.is_postgres
         )  # SQLite tells neither types nor defaults as they were written
         context = MigrationContext.configure(
-            db, opts={"compare_type": exact, "compare_server_default": exact}
+            db,
+            opts={
+                "compare_type": exact,
+                "compare_server_default": same_default if exact else False,
+            },
         )
         assert compare_metadata(context, tables.metadata) == []
     operational.close()
