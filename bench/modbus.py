@@ -52,13 +52,14 @@ class Registers:
         return changed
 
 
-async def run(ports: int) -> None:
-    """Serve on ``ports`` free ports; print them as JSON, then an answer for each line read.
+async def run(ports: int, first: int = 0) -> None:
+    """Serve on ``ports`` free ports, or those from ``first`` on; print them as JSON, then an answer for each line read.
 
     A blank line: the number of polls. ``watch``: 0, and polls are timed from now on. ``arrivals``: their times by port.
     """
     registers = Registers()
-    servers = [await asyncio.start_server(registers.serve, "127.0.0.1", 0) for _ in range(ports)]
+    wanted = [first + i if first else 0 for i in range(ports)]
+    servers = [await asyncio.start_server(registers.serve, "127.0.0.1", port) for port in wanted]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -75,4 +76,4 @@ async def run(ports: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(int(sys.argv[1])))
+    asyncio.run(run(*map(int, sys.argv[1:])))

@@ -168,6 +168,8 @@ class TestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     c_line: Decimal | None = None
     t_line: Decimal | None = None
     tester: str = ""
+    laboratory: str = ""  # who made it, when it was not the station itself
+    report_no: str = ""
     source: Source = Source.DEVICE
     quality_flags: tuple[str, ...] = ()
     raw: str = ""

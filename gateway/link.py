@@ -30,6 +30,7 @@ WINDOW_BYTES = 1024 * 1024
 RESEND_FIRST_S = 5.0
 RESEND_MAX_S = 300.0
 STATUS_EVERY_S = 60.0
+NEWS_EVERY_S = 10.0  # at most so often because a device has ceased to answer, or answers again
 STATUS_AT_MOST_EVERY_S = (
     1.0  # a status answers questions; two in one round trip answer nothing more
 )
@@ -277,6 +278,7 @@ class Link:
         self._status_due = 0.0
         self._status_sent = float("-inf")
         self._listed: frozenset[str] = frozenset()  # epochs that the last status named
+        self._silent: frozenset[str] = frozenset()  # devices that it said do not answer
         self._prune_due = 0.0
         self._heard = 0.0  # when the current store last spoke, or the connection began
         self._asked: float | None = (
@@ -317,9 +319,13 @@ class Link:
             return []
         sends = []
         new_epoch = not self._listed.issuperset(self._spool.epochs)
+        silent = frozenset(device.path for device in facts.devices if not device.ok)
+        if silent != self._silent:
+            self._status_due = min(self._status_due, self._status_sent + NEWS_EVERY_S)
         if new_epoch or (self._status_due_in(now) <= 0):
             sends.append(Send("status", self._status(now, wall_ms, facts), retain=True))
             self._listed = frozenset(self._spool.epochs)
+            self._silent = silent
             self._status_wanted = False
             self._status_sent = now
             self._asked = now if self._asked is None else self._asked

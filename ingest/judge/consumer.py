@@ -13,6 +13,7 @@ from ingest.judge.catalogue.tables import clean
 from ingest.judge.inserts import insert_new, insert_new_keys
 from ingest.judge.readings.batches import ReadingJudge
 from ingest.judge.readings.companions import Companions
+from ingest.judge.readings.sensors import FaultySensors
 from ingest.judge.readings.series import SeriesTable
 from ingest.judge.readings.spans import spans
 from ingest.judge.records.records import RecordJudge
@@ -54,6 +55,7 @@ class Judge:
         self._operational = operational
         self._sink = sink
         self._companions = Companions()
+        self._sensors = FaultySensors()
         self._table = SeriesTable(catalogue, registry)
         self._readings = ReadingJudge(self._table, self._companions)
         self._records = RecordJudge(catalogue, registry)
@@ -96,6 +98,7 @@ class Judge:
         finally:
             if not committed:
                 self._companions.forget()
+                self._sensors.forget()
 
     def limits_for(self, series: Series, start_ms: int, end_ms: int) -> list[LimitSpan]:
         """Return the limits that held for ``series`` in start ≤ t < end, each with its span; for the trend."""
@@ -108,6 +111,7 @@ class Judge:
     def _judge(self, connection: sa.Connection, batch: Batch, done: int) -> None:
         fresh = batch.inbox_pos > done  # (n,)
         self._table.update(batch.series)
+        self._sensors.keep(connection, batch, fresh)
         self._readings.keep_companions(connection, batch, fresh)
         found = self._readings.findings(connection, batch, fresh)
         found += self._records.store(
@@ -116,6 +120,11 @@ class Judge:
         found.sort(key=_place)
         new = _store_findings(connection, found)
         _quarantine(connection, batch, done)
+        replaced = self._records.replaced
+        if replaced:
+            self._sink.replaced(connection, replaced, batch.packs[-1].received_ms)
+            # What was corrected before it came is evidence and raises nothing.
+            new = [finding for finding in new if finding.record_id not in replaced]
         # A series that raises its alert in this very batch may also recover in it.
         raised = {Series(f.station, f.device, f.indicator) for f in new if f.clearable}
         observations = self._readings.observations(

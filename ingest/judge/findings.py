@@ -11,7 +11,7 @@ import msgspec
 from drivers.records import Severity, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -137,6 +137,10 @@ class Finding:
     plot_id: str
     region_code: str
     clearable: bool
+    purpose: str = ""  # of tests, as the record says it
+    sampling_stage: str = ""
+    method: str = ""
+    laboratory: str = ""  # of tests: who made it, as far as the record says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,12 @@ class FindingSink(Protocol):
 
     def watched(self) -> Collection[Series]:
         """Return the series with an open clearable alert."""
+        ...
+
+    def replaced(
+        self, connection: sa.Connection, records: Mapping[str, str], received_ms: int
+    ) -> None:
+        """Take note of records that count no more, each with what counts instead; called before ``apply``."""
         ...
 
     def apply(

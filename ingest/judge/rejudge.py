@@ -161,6 +161,14 @@ class _Sink:
     def watched(self) -> Collection[Series]:
         return ()
 
+    def replaced(
+        self,
+        connection: sa.Connection,  # the protocol's
+        records: Mapping[str, str],
+        received_ms: int,
+    ) -> None:
+        del connection, records, received_ms  # alerts are none of its business
+
     def apply(
         self,
         connection: sa.Connection,  # noqa: ARG002 - the protocol's

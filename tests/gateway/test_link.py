@@ -41,6 +41,7 @@ class Edge:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         self.cap_bytes = cap_bytes
         self.now = 100.0
+        self.facts = Facts()
         self.start()
 
     def start(self) -> None:
@@ -69,7 +70,7 @@ class Edge:
         """What is published after ``seconds``: packs as (epoch, seq), statuses as Status."""
         self.now += seconds
         out: list[object] = []
-        for send in self.link.outgoing(self.now, self.wall(), Facts()):
+        for send in self.link.outgoing(self.now, self.wall(), self.facts):
             assert send.retain is (send.leaf == "status")
             if send.leaf == "status":
                 out.append(wire.decode_status(send.payload))
@@ -334,6 +335,21 @@ def test_a_status_goes_every_60_s(edge: Edge) -> None:
     gaps = [b - a for a, b in itertools.pairwise(sent_at)]
     assert all(56 <= gap <= 64 for gap in gaps)
     assert len(set(gaps)) > 1  # spread: a county must not speak in chorus
+
+
+def test_a_device_that_ceases_to_answer_is_said_within_10_s_and_not_more_often(edge: Edge) -> None:
+    edge.link.connected(edge.now)
+    edge.facts = Facts(devices=[wire.DeviceSeen("a", 5, ok=True)])
+    assert len(edge.statuses()) == 1
+    edge.facts = Facts(devices=[wire.DeviceSeen("a", 5, ok=False)])
+    assert edge.statuses(1.0) == []
+    (said,) = edge.statuses(9.0)
+    assert said.devices == [wire.DeviceSeen("a", 5, ok=False)]
+    flapping = (Facts(devices=[wire.DeviceSeen("a", 5, ok=bool(n % 2))]) for n in range(1, 31))
+    count = 0
+    for edge.facts in flapping:
+        count += len(edge.statuses(1.0))
+    assert count == 3
 
 
 def test_a_new_epoch_is_announced_before_its_first_pack(edge: Edge) -> None:

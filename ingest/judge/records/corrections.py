@@ -19,6 +19,9 @@ _CHUNK = 500  # ids of one query
 _GENERATIONS = 32
 """So often a record may be corrected before the oldest is lost sight of."""
 
+WITHDRAWN = "withdrawn"
+"""Flag of a record that withdraws the one it points to; ``value_text`` says why, ``tester`` who."""
+
 _T = tables.tests
 IN_FORCE: sa.ColumnElement[bool] = _T.c.superseded_by.is_(None)
 """True of tests that count."""
@@ -27,6 +30,11 @@ IN_FORCE: sa.ColumnElement[bool] = _T.c.superseded_by.is_(None)
 def is_correction(record: TestRecord) -> bool:
     """Whether ``record`` tells of a first test again; a repeat names the first test too, and is a test of its own."""
     return bool(record.parent_record_id) and record.attempt == 0
+
+
+def is_withdrawal(record: TestRecord) -> bool:
+    """Whether ``record`` says that the one it points to is to count no more, and puts nothing in its place."""
+    return bool(record.parent_record_id) and WITHDRAWN in record.quality_flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +49,19 @@ class _Kin:
     superseded_by: str | None
 
 
-def supersede(connection: sa.Connection, rows: Iterable[tuple[str, str | None]]) -> None:
+def supersede(connection: sa.Connection, rows: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     """Mark what the stored ``rows`` (record id, parent) supersede, and what supersedes them if it came before them.
 
     A record supersedes its parent when both are of one station and one attempt: a repeat does not. Of several
     corrections of one record the one that the edge made last counts.
+
+    Returns what counts no more -> what counts instead.
     """
     rows = list(rows)
     ids = [record_id for record_id, _ in rows]
     wanted = {parent for _, parent in rows if parent} | set(_parents_in(connection, ids))
     if not wanted:
-        return
+        return {}
     held = _family(connection, wanted)
     updates = [
         {"of_record": one.record_id, "by_record": last}
@@ -66,6 +76,7 @@ def supersede(connection: sa.Connection, rows: Iterable[tuple[str, str | None]])
             .values(superseded_by=sa.bindparam("by_record")),
             updates,
         )
+    return {str(one["of_record"]): one["by_record"] for one in updates if one["by_record"]}
 
 
 def _parents_in(connection: sa.Connection, ids: Sequence[str]) -> list[str]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from drivers.records import ResultKind, Verdict
 from ingest.judge.catalogue.device_words import contradicts, folded
+from ingest.judge.catalogue.tables import clean
 from ingest.judge.findings import Judgement
 from ingest.judge.records.amounts import amount_of
+from ingest.judge.records.corrections import is_withdrawal
 from ingest.judge.records.inhibition import judge_inhibition
 from ingest.judge.records.open_record import (
     CARD,
@@ -50,6 +52,9 @@ __all__ = (
 def judge_test(catalogue: Catalogue, record: TestRecord) -> Judgement:
     """Judge a test under the rules in force when its sample was taken."""
     case = OpenRecord(catalogue, record)
+    if is_withdrawal(record):
+        said = clean(record.value_text, 200)
+        return case.say(Verdict.INVALID, f"记录已撤回：{said}", f"record withdrawn: {said}")
     case.check_names()
     match case.kind:
         case ResultKind.INHIBITION if _is_card(case):

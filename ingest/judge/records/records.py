@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ingest import tables
+from ingest.judge.catalogue.names import MethodClass
 from ingest.judge.catalogue.tables import clean
 from ingest.judge.findings import LIMIT_UNVERIFIED, Finding, finding_id
 from ingest.judge.inserts import insert_new, insert_new_keys
@@ -62,6 +63,8 @@ class RecordJudge:
         self._catalogue = catalogue
         self._registry = registry
         self._runs = ValueRuns()
+        self.replaced: dict[str, str] = {}
+        """Of the last ``store``: records that count no more, each with the one that does instead."""
 
     def store(self, connection: sa.Connection, items: Sequence[TestItem]) -> list[Finding]:
         """Store the tests that are new, an event for each, and return their findings.
@@ -82,7 +85,9 @@ class RecordJudge:
         rows = [_row(one) for one in judged.values()]
         new_ids = insert_new_keys(connection, tables.tests, "record_id", rows)
         new = [one for record_id, one in judged.items() if record_id in new_ids]
-        supersede(connection, [(one.record_id, _parent_id(one.item.record)) for one in new])
+        self.replaced = supersede(
+            connection, [(one.record_id, _parent_id(one.item.record)) for one in new]
+        )
         insert_new(connection, tables.events, [_event(one) for one in new])
         _note_taken_ids(connection, [i for i in items if _record_id(i) not in new_ids])
         return [self._finding(one, breach) for one in new for breach in one.judgement.breaches]
@@ -131,6 +136,10 @@ class RecordJudge:
         item, record, pack = one.item, one.item.record, one.item.pack
         names = self._catalogue.names
         substance, product = names.substance(record.parameter), names.product(record.product_name)
+        method = names.method(record.method)
+        certainty = rapid.method_class(self._catalogue, record)
+        # A screening is the station's own; of a laboratory's result that names nobody it is not known whose it is.
+        own = "" if certainty is MethodClass.CONFIRMATORY else pack.station
         plot = self._registry.context(pack.station, record.device_id)
         value = None if record.value is None else float(record.value)
         return Finding(
@@ -159,13 +168,17 @@ class RecordJudge:
             severity=breach.severity,
             late="late" in one.flags,
             citation=msgspec.to_builtins(breach.citation),
-            certainty=rapid.method_class(self._catalogue, record).value,
+            certainty=certainty.value,
             flags=tuple(flag for flag in _SHOWN if flag in one.flags),
             sample_no=clean(record.sample_no, 60),
             product_name=product.name_zh if product else clean(record.product_name, 200),
             plot_id=clean(record.plot_id, 40) or ("" if plot is None else plot.plot_id),
             region_code="" if plot is None else plot.region_code,
             clearable=False,
+            purpose=record.purpose or "",
+            sampling_stage=record.sampling_stage or "",
+            method=method.code if method else clean(record.method, 60),
+            laboratory=clean(record.laboratory, 120) or own,
         )
 
 

@@ -63,6 +63,9 @@ class Sink:
     def watched(self):
         return self.open
 
+    def replaced(self, *_records):
+        pass
+
     def apply(self, connection, findings, observations, received_ms):
         event = {"at_ms": received_ms, "type": "sink", "station": "-", "alert_id": "", "data": {}}
         connection.execute(sa.insert(tables.events), [event])

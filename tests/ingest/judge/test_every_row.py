@@ -254,6 +254,9 @@ class Pond:
     def watched(self):
         return set()
 
+    def replaced(self, *_records):
+        pass
+
     def apply(self, _connection, findings, *_more):
         self.found += findings
 

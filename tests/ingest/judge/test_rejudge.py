@@ -53,6 +53,9 @@ class Sink:
     def watched(self):
         return ()
 
+    def replaced(self, *_records):
+        pass
+
     def apply(self, connection, findings, observations, received_ms):
         pass
 
