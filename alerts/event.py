@@ -7,7 +7,7 @@ import msgspec
 from alerts.states import TABLE, State
 from drivers.records import Severity
 
-EVENT_TYPES = tuple(dict.fromkeys(row.event for row in TABLE))
+EVENT_TYPES = tuple(dict.fromkeys(row.event for row in TABLE if row.event))
 
 
 class InTwo(msgspec.Struct, frozen=True):
@@ -88,6 +88,40 @@ class Evidence(msgspec.Struct, frozen=True):
     url: str
 
 
+class Retest(msgspec.Struct, frozen=True):
+    """The re-test that was ordered, and what came of it: ``confirms``, ``refutes`` and the like."""
+
+    order_id: str | None
+    laboratory: str | None
+    result: str | None
+    report_no: str | None
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """The enforcement agency, and the number of its case once it took it."""
+
+    agency: str | None
+    case_no: str | None
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Another alert that this one speaks of."""
+
+    relation: str
+    alert_id: str
+
+
+class Workflow(msgspec.Struct, frozen=True):
+    """Where the alert stands on the law's way; ``said`` is what this transition brought (a step, a deadline)."""
+
+    due_at: str | None
+    retest: Retest
+    handover: Handover
+    outcome: str
+    references: list[Reference]
+    said: dict[str, str | int | float | bool | dict[str, str] | None]
+
+
 class EventData(msgspec.Struct, frozen=True):
     """The alert right after the transition. The newest state has the greatest (``incarnation``, ``seq``)."""
 
@@ -107,11 +141,14 @@ class EventData(msgspec.Struct, frozen=True):
     occurrence_count: int
     flags: list[str]
     ack: Ack | None
+    silenced_until: str | None
+    inhibited_by: list[str]
     title: InTwo
     finding: Measured
     citation: Cited
     site: Site
     evidence: Evidence
+    workflow: Workflow
 
 
 class Event(msgspec.Struct, frozen=True):

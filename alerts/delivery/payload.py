@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import msgspec
 from alerts.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from alerts.alert import Alert
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -20,7 +22,12 @@ SOURCE = "urn:agrigate:alerts"
 
 _STATE_WORDS = {
     State.SUSPECTED: ("疑似超标", "suspected exceedance"),
+    State.RETEST_ORDERED: ("已下达复检", "re-test ordered"),
     State.CONFIRMED: ("超标已确证", "exceedance confirmed"),
+    State.HANDED_OVER: ("已移交执法", "handed over to enforcement"),
+    State.IN_ENFORCEMENT: ("执法处理中", "in enforcement"),
+    State.CLOSED: ("已办结", "closed"),
+    State.SUPERSEDED: ("记录已更正或撤回", "record corrected or withdrawn"),
     State.CLEARED: ("已恢复", "back within limits"),
     State.DISMISSED: ("已排除（误报）", "dismissed as a false alarm"),
     State.REFUTED: ("确证检测未超标", "refuted by the confirmatory test"),
@@ -50,6 +57,7 @@ class Occasion:
     previous_state: str
     reason: str
     at_ms: int
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 def rfc3339(t_ms: int) -> str:
@@ -80,18 +88,31 @@ def evidence_sha256(alert: Alert) -> str:
     return hashlib.sha256(msgspec.json.encode(frozen, order="sorted")).hexdigest()
 
 
-def body(
+def data_of(
     alert: Alert,
     occasion: Occasion,
     *,
     incarnation: str,
     place: Place,
     names: tuple[str, str],
-) -> bytes:
-    """Return the bytes to sign, store and send, unchanged, at every attempt.
+) -> dict[str, object]:
+    """Return ``data`` of the event: the alert right after the transition, as whoever is told of it sees it.
 
-    ``alert`` is as it was right after the transition, ``names`` the indicator's Chinese and English name.
+    ``names`` are the indicator's Chinese and English name.
     """
+    return {
+        **_state(alert, occasion, incarnation),
+        "title": titles(alert, place, names),
+        "finding": _finding(alert, names),
+        "citation": _citation(alert),
+        "site": _site(alert, place),
+        "evidence": _evidence(alert),
+        "workflow": _workflow(alert, occasion),
+    }
+
+
+def body(alert: Alert, occasion: Occasion, data: dict[str, object]) -> bytes:
+    """Return the bytes to sign, store and send, unchanged, at every attempt; ``data`` is that of ``data_of``."""
     event = {
         "specversion": "1.0",
         "id": occasion.event_id,
@@ -101,14 +122,7 @@ def body(
         "time": rfc3339(occasion.at_ms),
         "datacontenttype": "application/json",
         "schemaversion": SCHEMA_VERSION,  # attribute names are lower-case letters and digits only
-        "data": {
-            **_state(alert, occasion, incarnation),
-            "title": titles(alert, place, names),
-            "finding": _finding(alert, names),
-            "citation": _citation(alert),
-            "site": _site(alert, place),
-            "evidence": _evidence(alert),
-        },
+        "data": data,
     }
     return msgspec.json.encode(event)
 
@@ -133,6 +147,24 @@ def _state(alert: Alert, occasion: Occasion, incarnation: str) -> dict[str, obje
         "ack": None
         if alert.acked_ms is None
         else {"by": alert.acked_by, "at": rfc3339(alert.acked_ms)},
+        "silenced_until": None
+        if alert.silenced_until_ms is None
+        else rfc3339(alert.silenced_until_ms),
+        "inhibited_by": alert.inhibited_by,
+    }
+
+
+def _workflow(alert: Alert, occasion: Occasion) -> dict[str, object]:
+    retest, handover = alert.retest, alert.handover
+    return {
+        "due_at": None if alert.due_ms is None else rfc3339(alert.due_ms),
+        "retest": {
+            key: retest.get(key) for key in ("order_id", "laboratory", "result", "report_no")
+        },
+        "handover": {key: handover.get(key) for key in ("agency", "case_no")},
+        "outcome": alert.outcome,
+        "references": alert.related,
+        "said": dict(occasion.data),
     }
 
 
