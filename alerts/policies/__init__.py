@@ -1,0 +1,1 @@
+"""Who is told of what: policies, silences, inhibition, reminders."""
