@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from alerts.states import SYSTEM, Facts, State, Transition, Trigger, step
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 SEVERITIES = ("info", "warning", "major", "critical")
 LIMIT_UNVERIFIED = "limit_unverified"
 LATE = "late"
+DATA_STALE = "data_stale"
+FLAPPING = "flapping"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +51,15 @@ class Alert:
     recovered_ms: int | None = None
     raised_ms: int
     changed_ms: int
+    purpose: str = ""
+    sampling_stage: str = ""
+    due_ms: int | None = None
+    silenced_until_ms: int | None = None
+    inhibited_by: list[str] = field(default_factory=list)
+    retest: dict[str, object] = field(default_factory=dict)
+    handover: dict[str, object] = field(default_factory=dict)
+    outcome: str = ""
+    related: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def from_row(cls, row: sa.RowMapping) -> Alert:
@@ -69,8 +80,10 @@ class Alert:
         breach_ms: int | None = None,
         clear_for_ms: int = 0,
         reopen_window_ms: int = 0,
+        method: str = "",
+        laboratory: str = "",
     ) -> Facts:
-        """Return what the guards look at; ``certainty`` is that of the new result, if there is one."""
+        """Return what the guards look at; ``certainty``, ``method`` and ``laboratory`` are those of a new result."""
         cleared_ms = None if self.below_since_ms is None else self.below_since_ms + clear_for_ms
         return Facts(
             kind=self.kind,
@@ -78,6 +91,12 @@ class Alert:
             reason=reason,
             certainty=certainty or self.certainty,
             limit_unverified=LIMIT_UNVERIFIED in self.flags,
+            same_method=bool(method) and method == self.evidence.get("screened_by_method"),
+            same_laboratory=bool(laboratory)
+            and laboratory == self.evidence.get("screened_by_laboratory"),
+            agency=str(self.handover.get("agency", "")),
+            case_no=str(self.handover.get("case_no", "")),
+            outcome=self.outcome,
             acked=self.acked_ms is not None,
             clearable=self.clearable,
             below_since_ms=self.below_since_ms,
@@ -88,25 +107,39 @@ class Alert:
             reopen_window_ms=reopen_window_ms,
         )
 
-    def move(self, trigger: Trigger, facts: Facts, at_ms: int, *, cause: str = "") -> Change:
+    def move(
+        self,
+        trigger: Trigger,
+        facts: Facts,
+        at_ms: int,
+        *,
+        cause: str = "",
+        data: dict[str, object] | None = None,
+    ) -> Change:
         """Make the transition and return it with a snapshot; an illegal one raises and changes nothing.
 
-        ``cause`` is the finding or value that made it, blank for what a person does.
+        ``cause`` is the finding or value that made it, blank for what a person does; ``data`` is kept with it.
         """
         previous = self.state
         transition = step(previous, trigger, facts)
         self.state = transition.target
         self.seq += 1
         self.changed_ms = at_ms
-        return Change(replace(self), transition, previous, facts.actor, facts.reason, at_ms, cause)
+        snapshot = replace(self)
+        return Change(
+            snapshot, transition, previous, facts.actor, facts.reason, at_ms, cause, data or {}
+        )
 
 
-_COLUMNS = tuple(field.name for field in fields(Alert))
+_COLUMNS = tuple(column.name for column in fields(Alert))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One transition that was made: the alert as it was right after it, who did it, why and when (UTC ms)."""
+    """One transition that was made: the alert as it was right after it, who did it, why and when (UTC ms).
+
+    ``data`` is what else was said (a document, a result); it is in the log, and in the payload.
+    """
 
     alert: Alert
     transition: Transition
@@ -115,3 +148,4 @@ class Change:
     reason: str
     at_ms: int
     cause: str = ""
+    data: dict[str, object] = field(default_factory=dict)

@@ -21,7 +21,7 @@ class IllegalTransition(AlertError):  # noqa: N818 - named after what happened, 
         allowed = ", ".join(legal) or "none"
         why = f": {reason}" if reason else ""
         super().__init__(
-            f"{trigger!r} is not legal for an alert in state {state!r}{why}; legal: {allowed}"
+            f"'{trigger}' is not legal for an alert in state '{state}'{why}; legal: {allowed}"
         )
         self.state = state
         self.trigger = trigger

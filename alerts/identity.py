@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from ulid import ULID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ingest.judge.findings import Finding
 
 _LAST_MS = 2**48 - 1  # a ULID's time has 48 bits
@@ -20,6 +22,11 @@ _LAST_MS = 2**48 - 1  # a ULID's time has 48 bits
 def alert_id_of(finding: Finding) -> str:
     """Return the id of the alert that ``finding`` raises: a ULID of its time and of the digest of its id."""
     return _ulid(finding.t_ms, "alert", finding.finding_id)
+
+
+def cluster_id_of(t_ms: int, key: str, members: Sequence[str]) -> str:
+    """Return the id of the cluster that alerts ``members`` make: a ULID of their last time and of what they are."""
+    return _ulid(t_ms, "cluster", key, *sorted(members))
 
 
 def event_id_of(alert_id: str, event_type: str, cause: str) -> str:

@@ -18,17 +18,26 @@ CLEAR_FOR_MS = 10 * MINUTE_MS
 REOPEN_WINDOW_MS = 24 * 60 * MINUTE_MS
 
 SYSTEM = "system"  # the actor of everything that no person did
+POLICY = "policy:"  # begins the actor of what a policy ordered; its id follows
+LEGAL_KINDS = frozenset({"limit", "test", "cluster"})
 
 
 class State(StrEnum):
     """Where an alert stands."""
 
     NONE = ""
+    PENDING = "pending"
+    GONE = "gone"
     SUSPECTED = "suspected"
+    RETEST_ORDERED = "retest_ordered"
     CONFIRMED = "confirmed"
+    HANDED_OVER = "handed_over"
+    IN_ENFORCEMENT = "in_enforcement"
     CLEARED = "cleared"
     DISMISSED = "dismissed"
     REFUTED = "refuted"
+    CLOSED = "closed"
+    SUPERSEDED = "superseded"
     OPEN = "open"
     RESOLVED = "resolved"
 
@@ -36,10 +45,21 @@ class State(StrEnum):
 class Trigger(StrEnum):
     """What moves an alert."""
 
+    AWAIT = "await"  # over the limit, but not yet for its dwell; nobody is told
+    FADE = "fade"  # within the limit before the dwell was met; nobody is told, it is counted
     SUSPECT = "suspect"  # sensor, screening or model over the limit
+    ORDER_RETEST = "order_retest"  # an officer, or a policy, wants it tested again
     CONFIRM = "confirm"  # result of a confirmatory method over the limit
     REFUTE = "refute"  # result of a confirmatory method within the limit
     DISMISS = "dismiss"  # an officer says it is a false alarm
+    HAND_OVER = "hand_over"  # an officer sends the package to the enforcement agency
+    ACCEPT = "accept"  # the agency took it: business receipt with a case number
+    REJECT_HANDOVER = "reject_handover"  # the agency did not
+    CLOSE = "close"  # an officer, with the outcome
+    SUPERSEDE = "supersede"  # the record was corrected or withdrawn
+    STEP = "step"  # a step of the case was taken; the state stays
+    FALL_OVERDUE = "fall_overdue"  # a deadline passed; the state stays
+    UPDATE = "update"  # flags or references changed; the state stays
     CLEAR = "clear"  # a process parameter came back
     REOPEN = "reopen"  # it breached again
     RAISE_SEVERITY = "raise_severity"  # a graver breach of the same thing
@@ -57,6 +77,12 @@ class Facts:
     reason: str = ""
     certainty: str = "sensor"  # sensor | model | screening | confirmatory
     limit_unverified: bool = False
+    same_method: bool = False  # as the screening that raised the alert
+    same_laboratory: bool = False
+    agency: str = ""
+    case_no: str = ""
+    outcome: str = ""
+    disposal: bool = False  # recorded as a step of the case
     acked: bool = False
     clearable: bool = False
     below_since_ms: int | None = None
@@ -70,20 +96,34 @@ class Facts:
 Guard = Callable[[Facts], str]
 
 
-def _is_person(actor: str) -> bool:
-    return bool(actor.strip()) and actor.strip() != SYSTEM
+def is_person(actor: str) -> bool:
+    """Tell whether ``actor`` is neither the system nor a policy.
+
+    >>> is_person("li"), is_person("system"), is_person("policy:county")
+    (True, False, False)
+    """
+    name = actor.strip()
+    return bool(name) and name != SYSTEM and not name.startswith(POLICY)
+
+
+def _by_officer(facts: Facts) -> str:
+    return "" if is_person(facts.actor) else "a named user must do this"
 
 
 def _confirmatory(facts: Facts) -> str:
     if facts.certainty != "confirmatory":
         return "only the result of a confirmatory method confirms or refutes"
+    if facts.same_method:
+        return "the method must be another than that of the screening"
+    if facts.same_laboratory:
+        return "the laboratory must be another than who did the screening"
     return ""
 
 
 def _confirmed_limit(facts: Facts) -> str:
     if refusal := _confirmatory(facts):
         return refusal
-    if facts.limit_unverified and not _is_person(facts.actor):
+    if facts.limit_unverified and not is_person(facts.actor):
         return "the limit is not verified (待核): a named user must confirm"
     return ""
 
@@ -91,7 +131,7 @@ def _confirmed_limit(facts: Facts) -> str:
 def _dismissable(facts: Facts) -> str:
     if facts.kind == "test" or facts.certainty not in {"sensor", "model"}:
         return "only sensor and model findings can be dismissed, never tests"
-    if not _is_person(facts.actor):
+    if not is_person(facts.actor):
         return "a named user must dismiss"
     return "" if facts.reason.strip() else "a reason is needed"
 
@@ -117,13 +157,71 @@ def _in_reopen_window(facts: Facts) -> str:
 def _by_person(facts: Facts) -> str:
     if facts.acked:
         return "already acknowledged"
-    return "" if _is_person(facts.actor) else "a named user must acknowledge"
+    return "" if is_person(facts.actor) else "a named user must acknowledge"
+
+
+def _legal_kind(facts: Facts) -> str:
+    if facts.kind not in LEGAL_KINDS:
+        return "a technical condition opens and resolves, nothing else"
+    return ""
+
+
+def _retest(facts: Facts) -> str:
+    if refusal := _legal_kind(facts):
+        return refusal
+    if is_person(facts.actor) or facts.actor.startswith(POLICY):
+        return ""
+    return "a named user or a policy must order it"
+
+
+def _case_step(facts: Facts) -> str:
+    return _legal_kind(facts) or _by_officer(facts)
+
+
+def _superseded(facts: Facts) -> str:
+    if refusal := _legal_kind(facts):
+        return refusal
+    return "" if facts.reason.strip() else "a reason is needed"
+
+
+def _dwells(facts: Facts) -> str:
+    return "" if facts.clearable else "the dwell of a legal limit is 0"
+
+
+def _handover(facts: Facts) -> str:
+    if refusal := _by_officer(facts):
+        return refusal
+    return "" if facts.agency.strip() else "the agency must be named"
+
+
+def _accepted(facts: Facts) -> str:
+    return "" if facts.case_no.strip() else "the agency's case number is needed"
+
+
+def _rejected(facts: Facts) -> str:
+    return "" if facts.reason.strip() else "a reason is needed"
+
+
+def _closable(facts: Facts) -> str:
+    if refusal := _by_officer(facts):
+        return refusal
+    if not facts.outcome.strip():
+        return "an outcome is needed"
+    if not facts.disposal and not facts.reason.strip():
+        return "a record of the disposal is needed, or a reason why there is none"
+    return ""
+
+
+def _closable_when_cleared(facts: Facts) -> str:
+    if refusal := _by_officer(facts):
+        return refusal
+    if not facts.outcome.strip():
+        return "an outcome is needed"
+    return "" if facts.acked else "acknowledge it first"
 
 
 def _technical(facts: Facts) -> str:
-    return (
-        "" if facts.kind not in {"limit", "test"} else "only technical conditions open and resolve"
-    )
+    return "" if facts.kind not in LEGAL_KINDS else "only technical conditions open and resolve"
 
 
 def _always(_facts: Facts) -> str:
@@ -137,24 +235,63 @@ class Transition:
     source: State
     trigger: Trigger
     target: State
-    event: str  # CloudEvents type of the webhook
+    event: str  # CloudEvents type of the webhook; blank: told to nobody
     guard: Guard
 
 
 S, T = State, Trigger
+LAW = (S.SUSPECTED, S.RETEST_ORDERED, S.CONFIRMED, S.HANDED_OVER, S.IN_ENFORCEMENT)
+"""Open states of what the law cares for, in the order of the way."""
+ENDED = (S.CLEARED, S.DISMISSED, S.REFUTED, S.CLOSED)
 TABLE: tuple[Transition, ...] = (
-    Transition(S.NONE, T.SUSPECT, S.SUSPECTED, "alert.suspected", _always),
+    Transition(S.NONE, T.AWAIT, S.PENDING, "", _dwells),
+    Transition(S.PENDING, T.FADE, S.GONE, "", _always),
+    *(
+        Transition(state, T.SUSPECT, S.SUSPECTED, "alert.suspected", _always)
+        for state in (S.NONE, S.PENDING)
+    ),
     Transition(S.NONE, T.CONFIRM, S.CONFIRMED, "alert.confirmed", _confirmed_limit),
-    Transition(S.SUSPECTED, T.CONFIRM, S.CONFIRMED, "alert.confirmed", _confirmed_limit),
-    Transition(S.SUSPECTED, T.REFUTE, S.REFUTED, "alert.refuted", _confirmatory),
+    Transition(S.SUSPECTED, T.ORDER_RETEST, S.RETEST_ORDERED, "alert.retest_ordered", _retest),
+    *(
+        row
+        for state in (S.SUSPECTED, S.RETEST_ORDERED)
+        for row in (
+            Transition(state, T.CONFIRM, S.CONFIRMED, "alert.confirmed", _confirmed_limit),
+            Transition(state, T.REFUTE, S.REFUTED, "alert.refuted", _confirmatory),
+        )
+    ),
     Transition(S.SUSPECTED, T.DISMISS, S.DISMISSED, "alert.dismissed", _dismissable),
     Transition(S.SUSPECTED, T.CLEAR, S.CLEARED, "alert.cleared", _recovered),
     Transition(S.CLEARED, T.REOPEN, S.SUSPECTED, "alert.reopened", _in_reopen_window),
-    Transition(S.SUSPECTED, T.RAISE_SEVERITY, S.SUSPECTED, "alert.severity_raised", _always),
-    Transition(S.CONFIRMED, T.RAISE_SEVERITY, S.CONFIRMED, "alert.severity_raised", _always),
+    Transition(S.CONFIRMED, T.HAND_OVER, S.HANDED_OVER, "alert.handed_over", _handover),
+    Transition(S.HANDED_OVER, T.ACCEPT, S.IN_ENFORCEMENT, "alert.accepted", _accepted),
+    Transition(S.HANDED_OVER, T.REJECT_HANDOVER, S.CONFIRMED, "alert.handover_rejected", _rejected),
+    Transition(S.IN_ENFORCEMENT, T.CLOSE, S.CLOSED, "alert.closed", _closable),
+    Transition(S.CONFIRMED, T.CLOSE, S.CLOSED, "alert.closed", _closable),
+    Transition(S.CLEARED, T.CLOSE, S.CLOSED, "alert.closed", _closable_when_cleared),
+    *(
+        Transition(state, T.SUPERSEDE, S.SUPERSEDED, "alert.superseded", _superseded)
+        for state in (*LAW, *ENDED)
+    ),
+    *(
+        Transition(state, T.RAISE_SEVERITY, state, "alert.severity_raised", _always)
+        for state in LAW
+    ),
     *(
         Transition(state, T.ACKNOWLEDGE, state, "alert.acknowledged", _by_person)
-        for state in (S.SUSPECTED, S.CONFIRMED, S.CLEARED, S.OPEN)
+        for state in (*LAW, S.CLEARED, S.OPEN)
+    ),
+    *(
+        Transition(state, T.STEP, state, "alert.case_step", _case_step)
+        for state in (*LAW, S.REFUTED, S.CLOSED)
+    ),
+    *(
+        Transition(state, T.FALL_OVERDUE, state, "alert.overdue", _always)
+        for state in (*LAW, S.REFUTED, S.CLOSED)
+    ),
+    *(
+        Transition(state, T.UPDATE, state, "alert.updated", _always)
+        for state in (*LAW, *ENDED, S.SUPERSEDED, S.OPEN, S.RESOLVED)
     ),
     Transition(S.NONE, T.OPEN, S.OPEN, "alert.open", _technical),
     Transition(S.OPEN, T.RESOLVE, S.RESOLVED, "alert.resolved", _technical),
@@ -187,3 +324,9 @@ def allows(state: State, trigger: Trigger, facts: Facts) -> bool:
     """Tell whether ``step`` would succeed."""
     row = _BY_KEY.get((state, trigger))
     return row is not None and not row.guard(facts)
+
+
+def refusal(state: State, trigger: Trigger, facts: Facts) -> str:
+    """Return why the guard of a row of the table refuses; blank when it does not, or when there is no such row."""
+    row = _BY_KEY.get((state, trigger))
+    return "" if row is None else row.guard(facts)

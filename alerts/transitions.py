@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from ulid import ULID
 
-from alerts import outbox
+from alerts.cases.follow import follow
 from alerts.chain import GENESIS, LogRow
+from alerts.clusters import follow as follow_clusters
+from alerts.delivery import outbox
+from alerts.delivery.outbox import Outgoing
+from alerts.delivery.payload import Occasion, Place, body, data_of
 from alerts.identity import event_id_of, person_event_id
-from alerts.payload import Occasion, Place, body
-from alerts.tables import alert_transitions, settings
+from alerts.people.notices import News, enqueue_many
+from alerts.policies.routing import Router
+from alerts.tables import alert_transitions, alerts, settings
 from drivers.indicators import catalogue
 from ingest.tables import bases, events, plots, stations
 
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alerts.alert import Alert, Change
+    from alerts.delivery.outbox import Receiver
 
     Names = Callable[
         [str], tuple[str, str]
@@ -39,34 +45,93 @@ def indicator_names(code: str) -> tuple[str, str]:
 
 
 def record(connection: sa.Connection, changes: Sequence[Change], names: Names) -> None:
-    """Write log, outbox and events of ``changes``, in order, in the transaction that has written the alerts."""
+    """Write log, outbox, notices and events of ``changes``, in the transaction that has written the alerts."""
     if not changes:
         return
     _append_to_log(connection, changes)
+    if clusters := follow_clusters(connection, changes):
+        _append_to_log(connection, clusters)
+        changes = [*changes, *clusters]
     connection.execute(sa.insert(events), [_event_row(change) for change in changes])
-    receivers = outbox.receivers(connection)
-    if not receivers:
-        return
-    incarnation = incarnation_of(connection)
-    places: dict[tuple[str, str], Place] = {}
+    for change in changes:
+        follow(connection, change)
+    router = Router.read(connection, changes)
+    teller = _Teller(connection, names)
+    outgoing: list[Outgoing] = []
+    news: list[News] = []
+    held: list[Alert] = []
     for change in changes:
         alert = change.alert
-        where = (alert.station, alert.plot_id)
-        if where not in places:
-            places[where] = _place(connection, alert)
-        event = change.transition.event
-        event_id = (
-            event_id_of(alert.alert_id, event, change.cause) if change.cause else person_event_id()
+        before = (alert.silenced_until_ms, alert.inhibited_by)
+        route = router.plan(change)
+        if (alert.silenced_until_ms, alert.inhibited_by) != before:
+            held.append(alert)
+        if not route.endpoints and not route.targets:
+            continue
+        occasion = _occasion(change)
+        data = teller.data_of(alert, occasion)
+        if route.endpoints:
+            content = body(alert, occasion, data)
+            outgoing += (_outgoing(to, alert, occasion, content) for to in route.endpoints)
+        if route.targets:
+            news.append(News(route.targets, alert, occasion.event_type, data))
+    outbox.enqueue_many(connection, outgoing)
+    enqueue_many(connection, news, changes[-1].at_ms)
+    for alert in held:
+        connection.execute(
+            sa.update(alerts)
+            .where(alerts.c.alert_id == alert.alert_id)
+            .values(silenced_until_ms=alert.silenced_until_ms, inhibited_by=alert.inhibited_by)
         )
-        occasion = Occasion(event_id, event, change.previous, change.reason, change.at_ms)
-        content = body(
+
+
+def snapshot_of(connection: sa.Connection, alert: Alert, names: Names) -> dict[str, object]:
+    """Return an alert as it is told, outside of any transition: for reminders."""
+    occasion = Occasion("", "", alert.state, "", alert.changed_ms)
+    return _Teller(connection, names).data_of(alert, occasion)
+
+
+class _Teller:
+    """Makes what is told of alerts; places and the incarnation are read once."""
+
+    def __init__(self, connection: sa.Connection, names: Names) -> None:
+        self._connection = connection
+        self._names = names
+        self._places: dict[tuple[str, str], Place] = {}
+        self._incarnation = ""
+
+    def data_of(self, alert: Alert, occasion: Occasion) -> dict[str, object]:
+        where = (alert.station, alert.plot_id)
+        if where not in self._places:
+            self._places[where] = _place(self._connection, alert)
+        self._incarnation = self._incarnation or incarnation_of(self._connection)
+        return data_of(
             alert,
             occasion,
-            incarnation=incarnation,
-            place=places[where],
-            names=names(alert.indicator),
+            incarnation=self._incarnation,
+            place=self._places[where],
+            names=self._names(alert.indicator),
         )
-        outbox.enqueue(connection, receivers, alert, occasion, content)
+
+
+def _occasion(change: Change) -> Occasion:
+    alert, event = change.alert, change.transition.event
+    event_id = (
+        event_id_of(alert.alert_id, event, change.cause) if change.cause else person_event_id()
+    )
+    return Occasion(event_id, event, change.previous, change.reason, change.at_ms, change.data)
+
+
+def _outgoing(to: Receiver, alert: Alert, occasion: Occasion, content: bytes) -> Outgoing:
+    return Outgoing(
+        to,
+        alert.alert_id,
+        alert.seq,
+        occasion.event_id,
+        occasion.event_type,
+        content,
+        occasion.at_ms,
+    )
 
 
 def incarnation_of(connection: sa.Connection) -> str:
@@ -93,6 +158,8 @@ def _append_to_log(connection: sa.Connection, changes: Sequence[Change]) -> None
             reason=change.reason,
             at_ms=change.at_ms,
             prev_hash=previous,
+            event=change.transition.event,
+            data=change.data,
         )
         row = replace(row, hash=row.computed_hash())
         previous = row.hash

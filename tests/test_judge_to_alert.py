@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from alerts.config import WebhookEndpoint
-from alerts.outbox import sync_endpoints
+from alerts.delivery.config import WebhookEndpoint
+from alerts.delivery.configured import sync_endpoints
+from alerts.delivery.signing import new_secret
 from alerts.raising import AlertRaiser
-from alerts.signing import new_secret
 from alerts.tables import alert_transitions, alerts, outbox
 from drivers.records import Reading, ResultKind, ScreenResult, TestRecord
 from gateway import wire

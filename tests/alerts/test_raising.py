@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from alerts.actions import acknowledge, confirm, dismiss
 from alerts.alert import Alert
 from alerts.chain import LogRow, first_break
-from alerts.config import WebhookEndpoint
+from alerts.delivery.config import WebhookEndpoint
+from alerts.delivery.configured import sync_endpoints
+from alerts.delivery.signing import new_secret
 from alerts.errors import IllegalTransition, StaleAlert, UnknownAlert
-from alerts.outbox import sync_endpoints
-from alerts.raising import AlertRaiser, Timing
-from alerts.signing import new_secret
+from alerts.ledger import Timing
+from alerts.raising import AlertRaiser
 from alerts.tables import alert_transitions, alerts, outbox
 from ingest.batch import Series
 from ingest.judge.findings import Finding, Observation
@@ -323,6 +324,41 @@ def test_a_value_that_flaps_each_second_for_an_hour_is_one_alert_and_one_notice(
     assert told(operational) == ["alert.suspected"]
 
 
+@pytest.mark.usefixtures("endpoint")
+def test_what_clears_and_breaches_again_and_again_is_flapping_and_tells_little(
+    operational: Operational, judge: Judge, raiser: AlertRaiser, finding: Make, observe: Observe
+) -> None:
+    half_hours = [NOON_MS + n * 30 * MINUTE_MS for n in range(12)]
+    for start in half_hours:  # out for a moment, then good for long enough to clear
+        judge(
+            raiser,
+            [finding(t_ms=start)],
+            [observe(start + n * MINUTE_MS) for n in range(1, 13)],
+        )
+    alert = only(operational)
+    assert (alert.state, alert.flags, alert.occurrence_count) == ("suspected", ["flapping"], 12)
+    kinds = told(operational)
+    assert (kinds.count("alert.reopened"), kinds.count("alert.cleared")) == (3, 3)
+    calm = half_hours[-1] + MINUTE_MS
+    judge(raiser, [], [observe(calm + n * MINUTE_MS) for n in range(119)])
+    assert only(operational).state == "suspected"
+    judge(raiser, [], [observe(calm + n * MINUTE_MS) for n in (119, 120)])
+    assert only(operational).state == "cleared"
+    judge(raiser, [finding(t_ms=calm + 10 * HOUR_MS)])
+    alert = only(operational)
+    assert (alert.state, alert.flags) == ("suspected", [])
+
+
+def test_reopenings_that_are_days_apart_do_not_flap_even_when_they_arrive_together(
+    operational: Operational, judge: Judge, raiser: AlertRaiser, finding: Make, observe: Observe
+) -> None:
+    starts = [NOON_MS + n * 20 * HOUR_MS for n in range(6)]
+    good = [observe(start + n * MINUTE_MS) for start in starts for n in range(1, 13)]
+    judge(raiser, [finding(t_ms=start) for start in starts], good)
+    alert = only(operational)
+    assert (alert.state, alert.flags, alert.seq) == ("cleared", [], 12)
+
+
 def test_rollback_leaves_no_trace_and_the_watch_is_right(
     operational: Operational, judge: Judge, raiser: AlertRaiser, finding: Make
 ) -> None:
@@ -387,6 +423,44 @@ def test_a_confirmatory_result_within_the_limit_refutes(
     states = {alert.sample_no: alert.state for alert in all_alerts(operational)}
     assert states == {"hl-001-20251123-0001": "refuted", "other": "suspected"}
     assert told(operational)[-1] == "alert.refuted"
+
+
+@pytest.mark.parametrize("verdict", ["exceed", "pass"])
+@pytest.mark.parametrize(
+    ("by", "why"), [({"method": "gold"}, "method"), ({"laboratory": "站"}, "laboratory")]
+)
+def test_a_result_of_the_same_method_or_laboratory_leaves_the_suspect_and_says_why(
+    operational: Operational, judge: Judge, raiser: AlertRaiser, screening: Make, by, why, verdict
+) -> None:
+    judge(raiser, [screening(method="gold", laboratory="站")])
+    result = screening(certainty="confirmatory", verdict=verdict, record_id="lab-1", **by)
+    judge(raiser, [result])
+    assert only(operational).state == "suspected"
+    last = log_of(operational)[-1]
+    assert (last.event, last.to_state) == ("alert.updated", "suspected")
+    assert f"the {why} must be another" in last.reason
+    assert last.data["record_id"] == "lab-1"
+    judge(raiser, [result])
+    assert only(operational).seq == last.seq
+    better = {"method": "gc_ms", "laboratory": "county", "record_id": "lab-2"}
+    judge(raiser, [screening(certainty="confirmatory", verdict=verdict, **better)])
+    assert only(operational).state == ("confirmed" if verdict == "exceed" else "refuted")
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_batch_of_findings_is_raised_without_a_query_for_each(
+    operational: Operational, raiser: AlertRaiser, screening: Make
+) -> None:
+    items = [screening(sample_no=f"s{n}", record_id=f"r{n}") for n in range(200)]
+    statements: list[str] = []
+    with operational.write() as connection:
+        sa.event.listen(
+            connection, "before_cursor_execute", lambda *said: statements.append(said[2])
+        )
+        raiser.apply(connection, items, [], NOON_MS)
+    assert len(all_alerts(operational)) == 200
+    assert len(told(operational)) == 200
+    assert len(statements) < 40, statements
 
 
 def test_screening_never_confirms_or_refutes(

@@ -10,34 +10,63 @@ from alerts.errors import IllegalTransition
 from alerts.states import TABLE, Facts, State, Trigger, allows, legal, step
 from alerts.tables import OPEN_STATES
 
+OFFICER = Facts(actor="li", reason="seen on site")
 GOOD = {
+    Trigger.AWAIT: Facts(clearable=True),
+    Trigger.FADE: Facts(clearable=True),
     Trigger.SUSPECT: Facts(),
+    Trigger.ORDER_RETEST: OFFICER,
     Trigger.CONFIRM: Facts(certainty="confirmatory"),
     Trigger.REFUTE: Facts(certainty="confirmatory"),
-    Trigger.DISMISS: Facts(actor="li", reason="probe was in the air"),
+    Trigger.DISMISS: OFFICER,
     Trigger.CLEAR: Facts(clearable=True, below_since_ms=0, recovered_ms=600_000),
     Trigger.REOPEN: Facts(cleared_ms=0, breach_ms=1),
+    Trigger.HAND_OVER: Facts(actor="li", agency="county enforcement"),
+    Trigger.ACCEPT: Facts(case_no="2026-17"),
+    Trigger.REJECT_HANDOVER: Facts(reason="not our county"),
+    Trigger.CLOSE: Facts(actor="li", outcome="destroyed", disposal=True, acked=True),
+    Trigger.SUPERSEDE: Facts(reason="record r-1 was corrected"),
     Trigger.RAISE_SEVERITY: Facts(),
     Trigger.ACKNOWLEDGE: Facts(actor="li"),
+    Trigger.STEP: OFFICER,
+    Trigger.FALL_OVERDUE: Facts(),
+    Trigger.UPDATE: Facts(),
     Trigger.OPEN: Facts(kind="store_down"),
     Trigger.RESOLVE: Facts(kind="store_down"),
 }
+ON_THE_WAY = ("suspected", "retest_ordered", "confirmed", "handed_over", "in_enforcement")
+AT_THE_END = ("cleared", "dismissed", "refuted", "closed")
 LEGAL = {
+    ("", "await"): "pending",
+    ("pending", "fade"): "gone",
+    ("pending", "suspect"): "suspected",
     ("", "suspect"): "suspected",
     ("", "confirm"): "confirmed",
+    ("suspected", "order_retest"): "retest_ordered",
     ("suspected", "confirm"): "confirmed",
     ("suspected", "refute"): "refuted",
+    ("retest_ordered", "confirm"): "confirmed",
+    ("retest_ordered", "refute"): "refuted",
     ("suspected", "dismiss"): "dismissed",
     ("suspected", "clear"): "cleared",
     ("cleared", "reopen"): "suspected",
-    ("suspected", "raise_severity"): "suspected",
-    ("confirmed", "raise_severity"): "confirmed",
-    ("suspected", "acknowledge"): "suspected",
-    ("confirmed", "acknowledge"): "confirmed",
-    ("cleared", "acknowledge"): "cleared",
-    ("open", "acknowledge"): "open",
+    ("confirmed", "hand_over"): "handed_over",
+    ("handed_over", "accept"): "in_enforcement",
+    ("handed_over", "reject_handover"): "confirmed",
+    ("in_enforcement", "close"): "closed",
+    ("confirmed", "close"): "closed",
+    ("cleared", "close"): "closed",
     ("", "open"): "open",
     ("open", "resolve"): "resolved",
+    **{(state, "supersede"): "superseded" for state in (*ON_THE_WAY, *AT_THE_END)},
+    **{(state, "raise_severity"): state for state in ON_THE_WAY},
+    **{(state, "acknowledge"): state for state in (*ON_THE_WAY, "cleared", "open")},
+    **{(state, "step"): state for state in (*ON_THE_WAY, "refuted", "closed")},
+    **{(state, "fall_overdue"): state for state in (*ON_THE_WAY, "refuted", "closed")},
+    **{
+        (state, "update"): state
+        for state in (*ON_THE_WAY, *AT_THE_END, "superseded", "open", "resolved")
+    },
 }
 
 
@@ -54,9 +83,33 @@ def test_only_the_specified_transitions_are_legal(state: State, trigger: Trigger
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("state", [State.DISMISSED, State.REFUTED, State.RESOLVED])
-def test_terminal_states_lead_nowhere(state: State) -> None:
-    assert legal(state) == ()
+@pytest.mark.parametrize("state", [State.DISMISSED, State.REFUTED, State.CLOSED, State.RESOLVED])
+def test_an_alert_that_has_ended_never_opens_again(state: State) -> None:
+    assert not {row.target for row in legal(state)} & set(OPEN_STATES)
+
+
+@pytest.mark.parametrize(
+    ("state", "trigger", "facts"),
+    [
+        pytest.param("suspected", "order_retest", Facts(actor="system"), id="nobody ordered it"),
+        pytest.param("suspected", "confirm", Facts(certainty="confirmatory", same_method=True), id="same method"),
+        pytest.param("suspected", "refute", Facts(certainty="confirmatory", same_laboratory=True), id="same lab"),
+        pytest.param("confirmed", "hand_over", Facts(actor="li"), id="no agency"),
+        pytest.param("confirmed", "hand_over", Facts(actor="system", agency="x"), id="system hands over"),
+        pytest.param("handed_over", "accept", Facts(actor="li"), id="no case number"),
+        pytest.param("handed_over", "reject_handover", Facts(actor="li"), id="rejected without a reason"),
+        pytest.param("in_enforcement", "close", Facts(actor="li", disposal=True), id="no outcome"),
+        pytest.param("in_enforcement", "close", Facts(actor="li", outcome="destroyed"), id="no disposal, no reason"),
+        pytest.param("cleared", "close", Facts(actor="li", outcome="false_alarm", disposal=True), id="unseen"),
+        pytest.param("suspected", "supersede", Facts(actor="li"), id="superseded without a reason"),
+        pytest.param("confirmed", "step", Facts(actor="system"), id="step of nobody"),
+        pytest.param("", "await", Facts(), id="a legal limit has no dwell"),
+    ],
+)  # fmt: skip
+def test_guards_of_the_way_refuse(state: str, trigger: str, facts: Facts) -> None:
+    with pytest.raises(IllegalTransition) as caught:
+        step(State(state), Trigger(trigger), facts)
+    assert caught.value.reason
 
 
 @pytest.mark.parametrize(
@@ -114,9 +167,18 @@ def test_technical_conditions_and_limits_do_not_mix() -> None:
 def test_legal_with_facts_names_only_what_passes_now() -> None:
     facts = Facts(actor="li", reason="probe in the air")
     triggers = {row.trigger for row in legal(State.SUSPECTED, facts)}
-    assert triggers == {Trigger.DISMISS, Trigger.RAISE_SEVERITY, Trigger.ACKNOWLEDGE}
+    assert triggers == {
+        Trigger.DISMISS,
+        Trigger.RAISE_SEVERITY,
+        Trigger.ACKNOWLEDGE,
+        Trigger.ORDER_RETEST,
+        Trigger.STEP,
+        Trigger.FALL_OVERDUE,
+        Trigger.UPDATE,
+        Trigger.SUPERSEDE,
+    }
 
 
 def test_open_states_of_the_unique_index_are_those_that_a_breach_joins() -> None:
-    assert set(OPEN_STATES) == {"suspected", "confirmed", "open"}
+    assert set(OPEN_STATES) == {*ON_THE_WAY, "open"}
     assert len({(row.source, row.trigger) for row in TABLE}) == len(TABLE)
