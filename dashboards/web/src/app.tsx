@@ -9,6 +9,7 @@ import { lang, type Lang, setLang, t } from "./i18n";
 import { lastHeard, linkState } from "./live";
 import { AlertPage } from "./pages/alert";
 import { AlertsPage } from "./pages/alerts";
+import { EndpointsPage } from "./pages/endpoints";
 import { LimitsPage } from "./pages/limits";
 import { OverviewPage } from "./pages/overview";
 import { StationPage } from "./pages/station";
@@ -25,6 +26,7 @@ const PAGES: readonly (readonly [path: string, word: Word])[] = [
   ["tests", "tests"],
   ["alerts", "alerts"],
   ["limits", "limits_page"],
+  ["endpoints", "endpoints"],
 ];
 
 function Page() {
@@ -38,6 +40,8 @@ function Page() {
       return <TestsPage />;
     case "alerts":
       return second === undefined ? <AlertsPage /> : <AlertPage key={second} id={second} />;
+    case "endpoints":
+      return <EndpointsPage />;
     case "limits":
       return <LimitsPage />;
     default:

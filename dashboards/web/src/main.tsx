@@ -6,6 +6,7 @@ import "./styles/overview.css";
 import "./styles/station.css";
 import "./styles/records.css";
 import "./styles/limits.css";
+import "./styles/case.css";
 
 import { render } from "preact";
 

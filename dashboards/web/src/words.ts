@@ -1,6 +1,11 @@
 /** Every word on the screens: [中文, English]. Chinese follows the project's glossary. */
 
+import { alertWords } from "./words/alert";
+import { endpointWords } from "./words/endpoints";
+
 export const words = {
+  ...alertWords,
+  ...endpointWords,
   // frame
   product: ["农产品质量安全监测", "Produce safety monitoring"],
   brand: ["Agrigate", "Agrigate"],

@@ -4,20 +4,30 @@ import { withMeans } from "../trend/shape";
 import type {
   AlertDetail,
   AlertPage,
+  Case,
+  CreatedEndpoint,
+  DecisionList,
   Delivery,
   DeviceWindow,
+  Endpoint,
   InForce,
   Indicator,
+  LaboratoryReport,
   LimitPage,
   NearName,
   Overview,
   Pack,
   PlotRow,
   Readings,
+  ReportEntry,
+  ReportTaken,
   Sample,
   Station,
   StationDetail,
+  ShownKey,
+  StepTaken,
   TestPage,
+  Tried,
 } from "./types";
 
 /** An answer that is not 2xx (`status`), or no answer at all (`status` 0). */
@@ -44,10 +54,19 @@ export function address(path: string, query: Query = {}): string {
   return url.href;
 }
 
+/** One line for each fault of a form or a sheet. */
+function faultLines(faults: unknown): string {
+  if (!Array.isArray(faults)) return "";
+  return (faults as { row?: number | null; column?: string; what?: string }[])
+    .map((f) => [f.row ? `#${f.row}` : "", f.column ?? "", f.what ?? ""].filter(Boolean).join(" · "))
+    .join("\n");
+}
+
 function detail(body: unknown, fallback: string): string {
   if (typeof body === "object" && body !== null && "detail" in body) {
     const text = (body as { detail: unknown }).detail;
-    return typeof text === "string" ? text : JSON.stringify(text);
+    const faults = "faults" in body ? `\n${faultLines((body as { faults: unknown }).faults)}` : "";
+    return (typeof text === "string" ? text : JSON.stringify(text)) + faults;
   }
   return fallback;
 }
@@ -113,6 +132,19 @@ export const api = {
     post<unknown>(`stations/${part(station)}/windows`, key, body),
   cancelWindow: (station: string, key: string, id: string) => remove<unknown>(`stations/${part(station)}/windows/${part(id)}`, key),
   ack: (id: string, key: string, actor: string) => post<unknown>(`alerts/${part(id)}/ack`, key, { actor }),
+  decisions: (id: string, signal?: AbortSignal) => get<DecisionList>(`alerts/${part(id)}/decisions`, {}, signal),
+  decide: (id: string, key: string, body: Record<string, string | number>) => post<unknown>(`alerts/${part(id)}/transitions`, key, body),
+  caseOf: (id: string, signal?: AbortSignal) => get<Case>(`alerts/${part(id)}/case`, {}, signal),
+  takeStep: (id: string, key: string, body: StepTaken) => post<unknown>(`alerts/${part(id)}/case/steps`, key, body),
+  laboratoryReports: (query: Query, signal?: AbortSignal) => get<{ reports: LaboratoryReport[] }>("laboratory/reports", query, signal),
+  enterReport: (key: string, body: ReportEntry) => post<ReportTaken>("laboratory/reports", key, body),
+  endpoints: (signal?: AbortSignal) => get<{ endpoints: Endpoint[] }>("endpoints", {}, signal),
+  makeEndpoint: (key: string, body: { id: string; name: string; url: string; key_kind: string; actor: string }) => post<CreatedEndpoint>("endpoints", key, body),
+  removeEndpoint: (id: string, key: string, version: number) => remove<Endpoint>(`endpoints/${part(id)}`, key, { version }),
+  tryEndpoint: (id: string, how: "verify" | "test", key: string, actor: string) => post<Tried>(`endpoints/${part(id)}/${how}`, key, { actor }),
+  switchEndpoint: (id: string, how: "suspend" | "resume", key: string, body: { actor: string; reason?: string }) => post<unknown>(`endpoints/${part(id)}/${how}`, key, body),
+  rotateKey: (id: string, key: string, body: { overlap_h: number; revoke_old_now: boolean; actor: string }) => post<ShownKey>(`endpoints/${part(id)}/rotate`, key, body),
+  replay: (id: string, key: string, actor: string) => post<{ events: number; left: number }>(`endpoints/${part(id)}/replay`, key, { undelivered: true, actor }),
   dismiss: (id: string, key: string, actor: string, reason: string) =>
     post<unknown>(`alerts/${part(id)}/dismiss`, key, { actor, reason }),
   decideKey: (decision: "approve" | "replace" | "refuse", station: string, key: string, gatewayKey: string) =>

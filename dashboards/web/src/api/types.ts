@@ -295,6 +295,15 @@ export interface Alert {
   flags: string[];
   raised_ms: number;
   changed_ms: number;
+  purpose: string;
+  sampling_stage: string;
+  due_ms: number | null;
+  silenced_until_ms: number | null;
+  inhibited_by: string[];
+  retest: Partial<Record<"order_id" | "laboratory" | "result" | "report_no" | "reason", string>>;
+  handover: { agency?: string; at_ms?: number; case_no?: string };
+  outcome: string;
+  related: { relation: string; alert_id: string }[];
 }
 
 export interface AlertPage {
@@ -309,7 +318,150 @@ export interface Transition {
   actor: string;
   reason: string;
   at_ms: number;
+  event: string;
+  data: Record<string, unknown>;
   hash: string;
+}
+
+/** Something that must or may be said with a decision or a step. */
+export interface Need {
+  field: string;
+  title_zh: string;
+  title_en: string;
+  kind: "text" | "choice" | "yes_no";
+  choices: string[];
+  required: boolean;
+}
+
+export interface Decision {
+  trigger: string;
+  title_zh: string;
+  title_en: string;
+  needs: Need[];
+}
+
+export interface DecisionList {
+  alert_id: string;
+  seq: number;
+  state: AlertState;
+  decisions: Decision[];
+}
+
+export interface ClockDay {
+  date: string;
+  counted: boolean;
+  number: number | null;
+  reason_zh: string;
+  reason_en: string;
+}
+
+export interface LawClock {
+  id: number;
+  name: string;
+  title_zh: string;
+  title_en: string;
+  basis: string;
+  who: "party" | "agency" | "laboratory" | "police";
+  length: string;
+  started_at: string;
+  due_at: string | null;
+  missing_year: number | null;
+  message_zh: string;
+  message_en: string;
+  state: "running" | "overdue" | "met" | "met_late" | "void";
+  ended_at: string | null;
+  days: ClockDay[];
+}
+
+export interface StepDocument {
+  type: string;
+  no: string;
+  sha256: string;
+}
+
+export interface CaseStep {
+  step: string;
+  title_zh: string;
+  title_en: string;
+  at: string;
+  actor: string;
+  note: string;
+  document: StepDocument;
+  data: Record<string, unknown>;
+  alert_seq: number;
+}
+
+export interface NextStep {
+  step: string;
+  title_zh: string;
+  title_en: string;
+  first: boolean;
+  needs: Need[];
+}
+
+export interface Case {
+  alert_id: string;
+  alert_seq: number;
+  case_id: string | null;
+  side: "farm" | "market" | "";
+  opened_at: string | null;
+  closed_at: string | null;
+  steps: CaseStep[];
+  clocks: LawClock[];
+  next: NextStep[];
+}
+
+export interface StepTaken {
+  step: string;
+  at: string | null;
+  seq: number;
+  actor: string;
+  note: string;
+  document: StepDocument;
+  data: Record<string, string | boolean>;
+}
+
+export type Saying = "confirms" | "refutes" | "incomplete" | "nothing" | "refused";
+
+export interface LaboratoryReport {
+  report_id: string;
+  laboratory: string;
+  report_no: string;
+  method: string;
+  entered_by: string;
+  entered_ms: number;
+  reported_ms: number;
+  state: "awaiting" | "paired" | "superseded";
+  note: string;
+  pairing: { alert_id: string; result: Saying; missing: string[]; reason: string }[];
+}
+
+export interface ResultEntry {
+  indicator: string;
+  value: string;
+  unit: string;
+}
+
+export interface ReportEntry {
+  station: string;
+  sample_no: string;
+  laboratory: string;
+  report_no: string;
+  method: string;
+  complete: boolean;
+  reported_at: string;
+  received_at: string;
+  alert_id: string;
+  product_name: string;
+  results: ResultEntry[];
+  entered_by: string;
+  source: "page";
+  note: string;
+}
+
+export interface ReportTaken {
+  report_id: string;
+  state: "taken" | "known" | "checked";
 }
 
 export interface EvidencePack {
@@ -543,4 +695,52 @@ export interface EventData {
   parameter?: string;
   webhook_id?: string;
   status_code?: number | null;
+}
+
+export interface EndpointKey {
+  id: string;
+  kind: "hmac" | "ed25519" | "receipt";
+  public: string;
+  created_ms: number;
+  ends_ms: number | null;
+}
+
+/** A receiver of webhooks. */
+export interface Endpoint {
+  id: string;
+  name: string;
+  url: string;
+  source: "config" | "api";
+  state: "active" | "unverified" | "suspended" | "off";
+  version: number;
+  concurrency: number;
+  rate_per_min: number | null;
+  verified_ms: number | null;
+  suspended_ms: number | null;
+  failing_since_ms: number | null;
+  pending: number;
+  undelivered: number;
+  keys: EndpointKey[];
+}
+
+export interface ShownKey {
+  id: string;
+  kind: "hmac" | "ed25519" | "receipt";
+  secret: string;
+  public: string;
+}
+
+export interface CreatedEndpoint {
+  endpoint: Endpoint;
+  signing_key: ShownKey;
+  receipt_key: ShownKey;
+}
+
+/** What a receiver answered at once. */
+export interface Tried {
+  ok: boolean;
+  status_code: number | null;
+  error: string;
+  response: string;
+  duration_ms: number;
 }

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api } from "../api/client";
-import type { AlertDetail, Delivery, Finding, Pack, Readings, Transition } from "../api/types";
+import type { AlertDetail, Case, Delivery, Finding, Pack, Readings } from "../api/types";
 import { burst } from "../burst";
 import { duration, integer, limitText, measured, numericLimit, reasonText, stamp } from "../format";
 import { pick, t, term } from "../i18n";
@@ -11,7 +11,6 @@ import { onEvent } from "../live";
 import { rawOf } from "../parts/body";
 import { CitationBlock } from "../parts/citation";
 import { Icon } from "../parts/icons";
-import { WriteForm } from "../parts/key_form";
 import { LimitBar } from "../parts/limit_bar";
 import { Digest, PackBody, RawSlip } from "../parts/pack";
 import { AlertStateTag, Await, Empty, Fact, Flags, Panel, Severe, VerdictTag, When } from "../parts/parts";
@@ -20,13 +19,14 @@ import { productName } from "../products";
 import { href } from "../route";
 import { alertTitle, alertValue, codeName, digitsOf, stations } from "../state";
 import { Trend } from "../trend/trend";
+import { CasePanel } from "./alert/case";
+import { Decisions } from "./alert/decisions";
+import { Laboratory } from "./alert/laboratory";
+import { Timeline } from "./alert/timeline";
 import { TestRecord } from "./tests";
 
-/** The actor of what no person did. */
-const SYSTEM = "system";
 const AROUND_MS = 5 * 60_000;
 const MOST_AROUND_MS = 86_400_000;
-const ENDED: ReadonlySet<string> = new Set(["cleared", "dismissed", "refuted", "resolved", "closed", "superseded"]);
 
 function Head({ a }: { a: AlertDetail }) {
   return (
@@ -73,6 +73,22 @@ function What({ a }: { a: AlertDetail }) {
           {a.device_name} <span class="mono dim">{a.device}</span>
         </Fact>
         {a.plot_name && <Fact name="plot">{a.plot_name}</Fact>}
+        {a.handover.agency && (
+          <Fact name="agency">
+            {a.handover.agency} {a.handover.case_no && <span class="mono">{a.handover.case_no}</span>}
+          </Fact>
+        )}
+        {a.outcome && <Fact name="outcome">{term("o_", a.outcome)}</Fact>}
+        {a.related.length > 0 && (
+          <Fact name="related">
+            {a.related.map((r) => (
+              <a key={r.alert_id} class="mono" href={href(["alerts", r.alert_id])}>
+                {r.alert_id.slice(-6)}
+              </a>
+            ))}
+          </Fact>
+        )}
+        {a.purpose && <Fact name="a_purpose">{term("p_", a.purpose)}</Fact>}
         {a.sample_no && (
           <Fact name="sample_no">
             <span class="mono">{a.sample_no}</span>
@@ -93,87 +109,6 @@ function What({ a }: { a: AlertDetail }) {
           <When ms={a.raised_ms} />
         </Fact>
       </dl>
-    </Panel>
-  );
-}
-
-function Timeline({ transitions }: { transitions: Transition[] }) {
-  return (
-    <Panel title="timeline">
-      <ol class="timeline" data-testid="timeline">
-        {transitions.map((x) => (
-          <li key={x.seq}>
-            <p>
-              {x.from_state === x.to_state ? (
-                <>
-                  {t(x.actor === SYSTEM ? "severity_raised" : "f_acked")} <AlertStateTag state={x.to_state} />
-                </>
-              ) : x.from_state ? (
-                <>
-                  <span class="dim">{term("st_", x.from_state)} →</span> <AlertStateTag state={x.to_state} />
-                </>
-              ) : (
-                <>
-                  {t("raised")} <AlertStateTag state={x.to_state} />
-                </>
-              )}
-              <time class="num">{stamp(x.at_ms)}</time>
-            </p>
-            <p class="timeline-why">
-              <b>{x.actor === SYSTEM ? t("system") : x.actor}</b>
-              {x.reason && <span> {reasonText(x.reason)}</span>}
-            </p>
-            <p class="mono dim" title={`${t("hash")} ${x.hash}`}>
-              {t("hash")} {x.hash.slice(0, 16)}…
-            </p>
-          </li>
-        ))}
-      </ol>
-    </Panel>
-  );
-}
-
-function Actions({ a, reload }: { a: AlertDetail; reload: () => void }) {
-  const [reason, setReason] = useState("");
-  const [mode, setMode] = useState<"ack" | "dismiss" | null>(null);
-  const ended = ENDED.has(a.state);
-  const acked = a.acked_ms !== null;
-  const done = (): void => {
-    setMode(null);
-    setReason("");
-    reload();
-  };
-  return (
-    <Panel title="actions" class="actions">
-      {acked && <p class="good pad">{t("acked_by", { actor: a.acked_by, time: stamp(a.acked_ms) })}</p>}
-      {ended && <p class="dim pad">{t("action_ended")}</p>}
-      {!ended && (
-        <>
-          <div class="action-tabs">
-            {!acked && (
-              <button type="button" class="button primary" aria-expanded={mode === "ack"} data-testid="ack-open" onClick={() => setMode(mode === "ack" ? null : "ack")}>
-                {t("ack")}
-              </button>
-            )}
-            {a.kind !== "test" && a.state === "suspected" && (
-              <button type="button" class="button" aria-expanded={mode === "dismiss"} data-testid="dismiss-open" onClick={() => setMode(mode === "dismiss" ? null : "dismiss")}>
-                {t("dismiss")}
-              </button>
-            )}
-          </div>
-          {a.kind === "test" && <p class="dim pad">{t("dismiss_tests")}</p>}
-          {mode === "ack" && <WriteForm action="ack" testid="ack-form" actor run={(key, actor) => api.ack(a.alert_id, key, actor)} done={done} />}
-          {mode === "dismiss" && (
-            <WriteForm action="dismiss" testid="dismiss-form" actor danger run={(key, actor) => api.dismiss(a.alert_id, key, actor, reason)} done={done}>
-              <label class="field">
-                <span>{t("dismiss_reason")}</span>
-                <textarea name="reason" required maxLength={2000} rows={3} value={reason} onInput={(e) => setReason(e.currentTarget.value)} />
-                <small>{t("dismiss_note")}</small>
-              </label>
-            </WriteForm>
-          )}
-        </>
-      )}
     </Panel>
   );
 }
@@ -367,16 +302,22 @@ function Findings({ findings }: { findings: Finding[] }) {
   );
 }
 
+/** What the law's way is for. */
+const LEGAL: ReadonlySet<string> = new Set(["limit", "test", "cluster"]);
+
 export function AlertPage({ id }: { id: string }) {
   const resource = useResource<AlertDetail>(`alert/${id}`, (signal) => api.alert(id, signal), { poll_ms: 30_000 });
+  const kase = useResource<Case>(`case/${id}`, (signal) => api.caseOf(id, signal), { poll_ms: 30_000, keep: true });
   const [round, setRound] = useState(0);
-  const reload = useRef(resource.reload);
-  reload.current = resource.reload;
+  const refresh = (): void => {
+    resource.reload();
+    kase.reload();
+    setRound((n) => n + 1);
+  };
+  const latest = useRef(refresh);
+  latest.current = refresh;
   useEffect(() => {
-    const soon = burst(() => {
-      reload.current();
-      setRound((n) => n + 1);
-    }, 500);
+    const soon = burst(() => latest.current(), 500);
     return onEvent((e) => e.data.alert_id === id && soon());
   }, [id]);
   return (
@@ -387,14 +328,16 @@ export function AlertPage({ id }: { id: string }) {
             <Head a={a} />
             <div class="alert-left">
               <What a={a} />
+              <Decisions a={a} changed={refresh} />
+              {LEGAL.has(a.kind) && kase.data && <CasePanel c={kase.data} changed={refresh} />}
               <Panel title="citation">
                 <CitationBlock citation={a.citation} />
               </Panel>
-              <Actions a={a} reload={resource.reload} />
-              <Timeline transitions={a.transitions} />
+              <Timeline transitions={a.transitions} steps={kase.data?.steps ?? []} clocks={kase.data?.clocks ?? []} />
               <Deliveries id={id} round={round} />
             </div>
             <div class="alert-right">
+              {a.kind === "test" && a.sample_no && <Laboratory a={a} round={round} changed={refresh} />}
               {a.kind === "limit" && a.indicator && <Around a={a} />}
               <EvidencePanel a={a} />
               <Findings findings={a.findings} />

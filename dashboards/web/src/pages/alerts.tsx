@@ -5,7 +5,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, ApiError } from "../api/client";
 import type { Alert, AlertPage, Severity } from "../api/types";
 import { burst } from "../burst";
-import { clauseText, limitText, numericLimit, standardText } from "../format";
+import { coarse } from "../clock";
+import { clauseText, limitText, numericLimit, shortStamp, stamp, standardText } from "../format";
 import { pick, t, term } from "../i18n";
 import { onEvent } from "../live";
 import { LimitBar } from "../parts/limit_bar";
@@ -15,9 +16,33 @@ import { productName } from "../products";
 import { href, route, setQuery } from "../route";
 import { alertTitle, alertValue, stationName, stations } from "../state";
 
-const STATES = ["suspected", "confirmed", "cleared", "dismissed", "refuted", "resolved"] as const;
+const STATES = [
+  "suspected",
+  "retest_ordered",
+  "confirmed",
+  "handed_over",
+  "in_enforcement",
+  "closed",
+  "cleared",
+  "dismissed",
+  "refuted",
+  "superseded",
+  "resolved",
+] as const;
+const KINDS = ["limit", "test", "cluster", "device_offline", "station_offline", "sensor_fault", "data_gap", "store_down", "clock", "duplicate_gateway", "certificate_expiry"] as const;
+const FLAGS = ["overdue", "late", "limit_unverified", "clock_suspect", "data_stale", "flapping", "fp_prone"] as const;
+const FILTERS = ["state", "severity", "kind", "flag", "station", "q"] as const;
 const SEVERITIES: readonly Severity[] = ["critical", "major", "warning", "info"];
 const PAGE = 100;
+
+/** When the next clock of the law ends; in red once it has. */
+function Due({ ms }: { ms: number }) {
+  return (
+    <time class={ms < coarse.value ? "num over" : "num"} title={stamp(ms)} data-testid="due">
+      {shortStamp(ms, coarse.value)}
+    </time>
+  );
+}
 
 function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
   const to = href(["alerts", a.alert_id]);
@@ -67,6 +92,7 @@ function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
         <Flags flags={flags} />
       </td>
       <td class="num">{a.occurrence_count}</td>
+      <td>{a.due_ms === null ? <span class="dim">—</span> : <Due ms={a.due_ms} />}</td>
       <td>
         <When ms={a.raised_ms} />
       </td>
@@ -76,11 +102,9 @@ function Row({ a, fresh }: { a: Alert; fresh: boolean }) {
 
 export function AlertsPage() {
   const { query } = route.value;
-  const state = query.get("state") ?? "";
-  const severity = query.get("severity") ?? "";
-  const station = query.get("station") ?? "";
-  const filters = { state, severity, station };
-  const key = `alerts/${state}/${severity}/${station}`;
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""])) as Record<(typeof FILTERS)[number], string>;
+  const { state, severity, kind, flag, station, q } = filters;
+  const key = `alerts/${FILTERS.map((name) => filters[name]).join("/")}`;
   const first = useResource<AlertPage>(key, (signal) => api.alerts({ ...filters, limit: PAGE }, signal), { poll_ms: 30_000, keep: true });
   const [older, setOlder] = useState<{ key: string; alerts: Alert[]; next: string | null } | null>(null);
   const [moreError, setMoreError] = useState(false);
@@ -115,7 +139,7 @@ export function AlertsPage() {
   };
 
   const names = stations.value.data ?? [];
-  const filtered = state !== "" || severity !== "" || station !== "";
+  const filtered = FILTERS.some((name) => filters[name] !== "");
   return (
     <div class="page">
       <h1 class="hidden">{t("alerts")}</h1>
@@ -132,6 +156,8 @@ export function AlertsPage() {
               onChange={(v) => setQuery({ state: v || null })}
             />
             <Choice label="a_severity" value={severity} testid="filter-severity" options={[["", t("all")], ...SEVERITIES.map((s) => [s, term("sev_", s)] as const)]} onChange={(v) => setQuery({ severity: v || null })} />
+            <Choice label="a_kind" value={kind} testid="filter-kind" options={[["", t("all")], ...KINDS.map((k) => [k, term("k_", k)] as const)]} onChange={(v) => setQuery({ kind: v || null })} />
+            <Choice label="a_flag" value={flag} testid="filter-flag" options={[["", t("all")], ...FLAGS.map((f) => [f, term("f_", f)] as const)]} onChange={(v) => setQuery({ flag: v || null })} />
             <Choice
               label="station"
               value={station}
@@ -143,6 +169,10 @@ export function AlertsPage() {
               ]}
               onChange={(v) => setQuery({ station: v || null })}
             />
+            <label class="choice">
+              <span>{t("a_search")}</span>
+              <input type="search" value={q} maxLength={60} placeholder={t("a_search_hint")} data-testid="filter-q" onChange={(e) => setQuery({ q: e.currentTarget.value.trim() || null })} />
+            </label>
           </div>
         }
       >
@@ -151,7 +181,7 @@ export function AlertsPage() {
             all.length === 0 ? (
               filtered ? (
                 <Empty title="alerts_none_match">
-                  <button type="button" class="button" onClick={() => setQuery({ state: null, severity: null, station: null })}>
+                  <button type="button" class="button" onClick={() => setQuery(Object.fromEntries(FILTERS.map((name) => [name, null])))}>
                     {t("clear_filters")}
                   </button>
                 </Empty>
@@ -171,6 +201,7 @@ export function AlertsPage() {
                       <th>{t("a_state")}</th>
                       <th>{t("flags")}</th>
                       <th>{t("occurrences")}</th>
+                      <th>{t("a_due")}</th>
                       <th>{t("raised_at")}</th>
                     </tr>
                   </thead>

@@ -36,6 +36,8 @@ const actorName = signal(read(local, ACTOR));
 
 interface Props {
   action: Word;
+  /** What the button says; the words of `action` without it. */
+  label?: string;
   testid: string;
   /** Ask who acts. */
   actor?: boolean;
@@ -46,7 +48,7 @@ interface Props {
 }
 
 /** A form that runs one write; a refused key is forgotten and asked for again. */
-export function WriteForm({ action, testid, actor = false, danger = false, children, run, done }: Props) {
+export function WriteForm({ action, label, testid, actor = false, danger = false, children, run, done }: Props) {
   const [key, setKey] = useState("");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -123,7 +125,7 @@ export function WriteForm({ action, testid, actor = false, danger = false, child
         </label>
       )}
       <button type="submit" class={danger ? "button danger" : "button primary"} disabled={busy}>
-        {busy ? t("sending") : t(action)}
+        {busy ? t("sending") : (label ?? t(action))}
       </button>
       {error && (
         <p class="form-error" role="alert">

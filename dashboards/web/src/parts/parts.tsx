@@ -51,6 +51,7 @@ export function errorText(error: ApiError): string {
   if (error.status === 0) return t("error_network");
   if (error.status === 404) return t("error_not_found");
   if (error.status === 401 || error.status === 403) return t("error_key");
+  if (error.status === 400 || error.status === 422) return t("error_refused", { detail: error.message });
   if (error.status === 409) return t("error_conflict", { detail: error.message });
   return t("error_server", { status: error.status, detail: error.message });
 }
