@@ -13,26 +13,39 @@ from sqlalchemy.exc import DataError
 
 from dashboards.access import reader
 from dashboards.api import (
+    alert_decisions,
     alerts,
     backup,
     broker,
+    cases,
+    endpoints,
     enrolment,
     errors,
     events,
+    evidence,
     gateway_keys,
     indicators,
+    laboratory,
     limits,
     overview,
     packs,
+    policies,
     quarantine,
     readings,
+    receipts,
     record_keys,
     records,
+    schemas,
+    silences,
     stations,
+    statistics,
+    targets,
     tests,
+    webhook_keys,
     windows,
 )
 from dashboards.api.health import router as health_router
+from dashboards.api.problems import Problem, problem_reply
 from dashboards.body_limit import BodyLimit
 from dashboards.headers import SecurityHeaders
 from dashboards.inbox_reader import InboxElsewhereError
@@ -100,6 +113,10 @@ def create_health_app(health: Health, *, door: Door | None = None) -> FastAPI:
     if door is not None:
         app.add_middleware(BodyLimit)
         app.include_router(records.router, prefix=PREFIX)
+        for part in (records, laboratory):
+            app.include_router(part.writing, prefix=PREFIX)
+        app.add_exception_handler(Problem, problem_reply)
+        app.add_exception_handler(RequestValidationError, errors.wrong_parameter)
     _take_records(app, door)
     app.state.sources = health
     app.state.tail = None
@@ -123,6 +140,7 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
             DataError: errors.not_taken,
             InboxElsewhereError: errors.elsewhere,
             InfluxError: errors.store_away,
+            Problem: problem_reply,
             Exception: errors.failed,
         },
     )
@@ -134,16 +152,44 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         stations,
         readings,
         tests,
+        alert_decisions,
         alerts,
+        cases,
+        laboratory,
         packs,
+        policies,
+        silences,
+        statistics,
         quarantine,
         indicators,
         limits,
+        targets,
         windows,
+        evidence,
         events,
+        endpoints,
+        schemas,
     ):
         app.include_router(part.router, prefix=PREFIX, dependencies=read_only)
-    for part in (enrolment, gateway_keys, record_keys, windows, alerts, backup, broker):
+    for part in (
+        enrolment,
+        gateway_keys,
+        record_keys,
+        targets,
+        windows,
+        alert_decisions,
+        alerts,
+        cases,
+        backup,
+        broker,
+        laboratory,
+        records,
+        endpoints,
+        webhook_keys,
+        receipts,
+        policies,
+        silences,
+    ):
         app.include_router(part.writing, prefix=PREFIX)
     app.include_router(records.router, prefix=PREFIX)
     app.include_router(health_router)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from alerts.laboratory.limits import MAX_SHEET_BYTES
 from gateway import wire
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024  # the largest body is a dismissal with its reason
 RECORDS_PATH = "/api/v1/records"
+IMPORT_PATH = "/api/v1/laboratory/import"
 MAX_RECORDS_BYTES = wire.MAX_BODY_BYTES  # what one row of the inbox holds
+
+_LIMITS = {RECORDS_PATH: MAX_RECORDS_BYTES, IMPORT_PATH: MAX_SHEET_BYTES}
 
 
 class BodyLimit:
@@ -29,7 +33,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_RECORDS_BYTES if scope["path"] == RECORDS_PATH else MAX_BODY_BYTES
+        limit = _LIMITS.get(scope["path"], MAX_BODY_BYTES)
         too_large = f"the body is larger than {limit} bytes"
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdecimal() or len(length) > 15 or int(length) > limit:

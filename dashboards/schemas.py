@@ -6,13 +6,15 @@ ignore them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from alerts.delivery.challenge import NoticeEvent
+from alerts.delivery.payload import SCHEMA_VERSION, SOURCE
 from alerts.event import EVENT_TYPES, Event
-from alerts.payload import SCHEMA_VERSION, SOURCE
 from drivers import indicators
 from drivers.records import TestRecord
 from gateway import wire
@@ -36,6 +38,14 @@ def schemas() -> dict[str, Schema]:
         name: {"$schema": DIALECT, "$id": f"urn:agrigate:schema:1:{name}", **schema}
         for name, schema in made.items()
     }
+
+
+@functools.cache
+def published() -> dict[str, Schema]:
+    """Return the schemas that a receiver of webhooks needs, by name and version."""
+    made = schemas()
+    names = {"alert.v1": "webhook-event", "endpoint.v1": "webhook-notice"}
+    return {name: made[source] for name, source in names.items()}
 
 
 def _of(kind: type) -> Schema:
@@ -253,6 +263,22 @@ def webhook_event() -> Schema:
     return schema
 
 
+def webhook_notice() -> Schema:
+    """The body of ``endpoint.verify`` and ``endpoint.test``."""
+    schema = _of(NoticeEvent)
+    _refine(
+        schema,
+        specversion={"const": "1.0"},
+        id={"pattern": f"^{ULID}$"},
+        source={"const": SOURCE},
+        type={"enum": ["endpoint.verify", "endpoint.test"]},
+        time={"format": "date-time"},
+        schemaversion={"const": SCHEMA_VERSION},
+    )
+    _refine(_definition(schema, "NoticeData"), status={"const": "test"})
+    return schema
+
+
 _MAKERS: dict[str, Callable[[], Schema]] = {
     "pack-header": pack_header,
     "pack-body": pack_body,
@@ -264,4 +290,5 @@ _MAKERS: dict[str, Callable[[], Schema]] = {
     "judge-line": judge_line,
     "judge-reply": judge_reply,
     "webhook-event": webhook_event,
+    "webhook-notice": webhook_notice,
 }

@@ -20,12 +20,22 @@ import sqlalchemy as sa
 import structlog
 from ulid import ULID
 
-from alerts.evidence import packs_to_keep, readings_to_keep
-from alerts.outbox import sync_endpoints
+from alerts import clusters
+from alerts.cases import rules as case_rules
+from alerts.clockwork import Clockwork
+from alerts.delivery.configured import sync_endpoints
+from alerts.delivery.guard import Guard
+from alerts.delivery.sender import Sender
+from alerts.evidence.keys import EvidenceKeys
+from alerts.evidence.retention import packs_to_keep, readings_to_keep
+from alerts.people.config import sync_targets
+from alerts.people.sender import PeopleSender
+from alerts.policies.store import check_all, sync_policies
 from alerts.raising import AlertRaiser
-from alerts.sender import Sender
+from alerts.vault import MASTER_KEY, Vault, VaultError
 from dashboards.app import create_app, create_health_app
 from dashboards.county_metrics import CountyMetrics, OutboxMetrics, text_of, unreachable
+from dashboards.duties import duties
 from dashboards.inbox_reader import InboxReader
 from dashboards.keys import check_key, create_key
 from dashboards.limits_shown import Limits
@@ -145,10 +155,18 @@ async def serve(config: ServerConfig, role: Role = Role.ALL) -> None:
         if wakeups is not None:
             stack.callback(wakeups.stop)
         operational.migrate()
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        vault = Vault.open(config.data_dir / MASTER_KEY)
         if registry_file is not None:
             files.sync(operational, registry_file, now_ms())
         if role.sends:
-            sync_endpoints(operational, config.webhooks, now_ms())
+            sync_endpoints(operational, config.webhooks, now_ms(), vault)
+            sync_targets(operational, config.targets, vault)
+            sync_policies(operational, config.policies, now_ms())
+            _warn_of_policies(operational)
+            with operational.write() as connection:
+                case_rules.keep(connection, config.deadlines)
+                clusters.keep(connection, config.clusters)
         if role.shows:
             _provide_key(operational, config)
         inbox: Inbox | InboxReader = (
@@ -162,7 +180,7 @@ async def serve(config: ServerConfig, role: Role = Role.ALL) -> None:
             store = open_store(config, operational, shows_only=not role.takes)
         if store is not None:
             stack.callback(store.readings.close)
-        parts = _Parts(config, role, catalogue, operational, inbox, store, wakeups, life)
+        parts = _Parts(config, role, catalogue, operational, inbox, store, wakeups, life, vault)
         await _Server(parts).run(pages)
 
 
@@ -225,6 +243,14 @@ def catalogue_of(config: ServerConfig) -> Catalogue:
         raise ConfigError([f"{config.standards}: {fault}" for fault in exc.faults]) from exc
 
 
+def _warn_of_policies(operational: Operational) -> None:
+    """Say in the log what the policies would not route as they are meant to."""
+    with operational.read() as connection:
+        for policy_id, checked in check_all(connection).items():
+            for fault in (*checked.faults, *checked.warnings):
+                log.warning("policy", id=policy_id, what=fault)
+
+
 def _provide_key(operational: Operational, config: ServerConfig) -> None:
     """Make an API key in the configured file when there is none; say so when the one there opens nothing."""
     file = config.api_key_file
@@ -276,6 +302,7 @@ class _Parts:
     store: OpenedStore | None
     wakeups: Wakeups | None
     life: str
+    vault: Vault
 
 
 class _Server:
@@ -287,7 +314,34 @@ class _Server:
         self._parts = parts
         self._signal = EventSignal()
         self._sender = (
-            Sender(parts.operational, parts.config.webhooks) if parts.role.sends else None
+            Sender(parts.operational, parts.vault, guard=Guard(parts.config.egress))
+            if parts.role.sends
+            else None
+        )
+        self._people = (
+            PeopleSender(
+                parts.operational,
+                parts.vault,
+                public_url=parts.config.public_url,
+                guard=Guard(parts.config.egress),
+            )
+            if parts.role.sends
+            else None
+        )
+        self._clockwork = (
+            Clockwork(
+                duties(
+                    parts.operational,
+                    names_of(parts.catalogue.names),
+                    self._store_troubles,
+                    parts.config.patience,
+                ),
+                now_ms=now_ms,
+                wake=self._woken,
+                on_failure=self._fail,
+            )
+            if parts.role.sends
+            else None
         )
         self._registry = Registry(parts.operational)
         self._judge: Judge | None = None
@@ -441,6 +495,9 @@ class _Server:
             wake_sender=self._woken,
             back_up=self._back_up(store),
             site=_site(config) if self._has_authority() else None,
+            evidence_keys=EvidenceKeys(config.data_dir),
+            vault=parts.vault,
+            guard=Guard(config.egress),
         )
 
     def _limits(self) -> Callable[[Series, int, int], Sequence[LimitSpan]]:
@@ -483,10 +540,20 @@ class _Server:
             reasons += unread(self._parts.store)
         return reasons
 
+    def _store_troubles(self) -> list[str]:
+        """Return what keeps readings from being stored; in a process that stores nothing, nothing."""
+        if self._ingest is None:
+            return []
+        return [
+            f"{c.name}: stalled" for c in self._ingest.consumers if c.failing and c.name == "store"
+        ]
+
     def _woken(self) -> None:
         self._signal.notify()
         if self._sender is not None:
             self._sender.wake()
+        if self._people is not None:
+            self._people.wake()
 
     def _fail(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -501,28 +568,43 @@ class _Server:
                 self._ingest.start()
             if wakeups is not None:
                 wakeups.start(on_wake=self._woken, on_failure=self._fail)
+            if self._clockwork is not None:
+                self._clockwork.start()
             async with asyncio.TaskGroup() as tasks:
                 web = tasks.create_task(self._serve_pages(pages), name="pages")
-                beside = []
-                if self._sender is not None:
-                    beside.append(tasks.create_task(self._sender.run(), name="webhooks"))
-                if self._ingest is None and self._parts.role.shows:
-                    beside.append(tasks.create_task(self._follow_registry(), name="registry"))
+                beside = self._beside(tasks)
                 await self._stop.wait()
                 self._web.should_exit = True
                 await web
                 for task in beside:
                     task.cancel()
         finally:
+            if self._clockwork is not None:
+                await asyncio.to_thread(self._clockwork.stop)
             if wakeups is not None:
                 await asyncio.to_thread(wakeups.stop)
             if self._ingest is not None:
                 await asyncio.to_thread(self._ingest.stop)
-        failure = None if self._ingest is None else self._ingest.first_failure()
-        if failure is None and wakeups is not None:
-            failure = wakeups.failure
+        failure = self._first_failure()
         if failure is not None:
             raise ServeError(f"stopped: {failure!r}; the log has the details") from failure
+
+    def _beside(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Begin what runs beside the pages until it is cancelled."""
+        begun = [
+            tasks.create_task(part.run(), name=name)
+            for part, name in ((self._sender, "webhooks"), (self._people, "people"))
+            if part is not None
+        ]
+        if self._ingest is None and self._parts.role.shows:
+            begun.append(tasks.create_task(self._follow_registry(), name="registry"))
+        return begun
+
+    def _first_failure(self) -> BaseException | None:
+        ingest, beside = self._ingest, (self._parts.wakeups, self._clockwork)
+        failures = [None if ingest is None else ingest.first_failure()]
+        failures += [part.failure for part in beside if part is not None]
+        return next((failure for failure in failures if failure is not None), None)
 
     async def _serve_pages(self, pages: socket.socket) -> None:
         await self._web.serve(sockets=[pages])
@@ -550,7 +632,7 @@ def run(config: ServerConfig, role: Role = Role.ALL) -> None:
     """Run the server, or one role of it, in this process; raise ServeError with what is wrong."""
     try:
         asyncio.run(serve(config, role))
-    except (InboxError, StoreError, DiskError) as exc:
+    except (InboxError, StoreError, DiskError, VaultError) as exc:
         raise ServeError(str(exc)) from exc
     except (SchemaError, alembic.util.CommandError) as exc:
         raise ServeError(f"{place_of(config)}: {exc}") from exc

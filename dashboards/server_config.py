@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from alerts.config import WebhookEndpoint, load_endpoints
+from alerts.cases.rules import Rules, parse_lengths, parse_supplement
+from alerts.clusters import ClusterRules
+from alerts.delivery.config import WebhookEndpoint, load_egress, load_endpoints
+from alerts.delivery.guard import Allowance  # noqa: TC001 - dataclass field
+from alerts.people.config import load_targets
+from alerts.people.targets import Target  # noqa: TC001 - dataclass field
+from alerts.policies.config import load_policies
+from alerts.policies.policy import Policy  # noqa: TC001 - dataclass field
+from alerts.technical.conditions import Patience
 from dashboards.store_config import StoreTable, influx_login
 from drivers.device_table import read_table
 from drivers.errors import ConfigError
@@ -34,8 +42,14 @@ TABLES = (
     "operational",
     "store",
     "webhook",
+    "egress",
+    "target",
+    "policy",
     "publishers",
     "mapping",
+    "deadlines",
+    "alerts",
+    "technical",
 )
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -47,6 +61,7 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True):
 
     Backups are written below ``backup_dir`` only; packs are not taken while less than ``disk_reserve_mb`` are free.
     ``ingest_port`` and ``alerts_port`` are where those roles answer when each is a process of its own.
+    ``public_url`` is how people reach the pages: links in messages begin with it.
     """
 
     data_dir: Annotated[str, Meta(min_length=1)]
@@ -55,6 +70,7 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True):
     ingest_port: Annotated[int, Meta(ge=1, le=65535)] = 8081
     alerts_port: Annotated[int, Meta(ge=1, le=65535)] = 8082
     api_key_file: str = ""
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#()<>]{1,200})?$")] = ""
     backup_dir: str = ""
     disk_reserve_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
 
@@ -124,6 +140,13 @@ class OperationalTable(msgspec.Struct, frozen=True, kw_only=True):
     password_file: str = ""
 
 
+class DeadlinesTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[deadlines]``: a supplement to the calendar of working days, and lengths of clocks of one's own."""
+
+    calendar: str = ""
+    lengths: dict[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class OperationalLogin:
     """Where the operational database is; a blank ``url`` is a file in the data directory."""
@@ -162,6 +185,13 @@ class ServerConfig:
     ingest_port: int = 8081
     alerts_port: int = 8082
     retention: Retention = field(default_factory=Retention)
+    deadlines: Rules = field(default_factory=Rules)
+    clusters: ClusterRules = field(default_factory=ClusterRules)
+    patience: Patience = field(default_factory=Patience)
+    egress: tuple[Allowance, ...] = ()
+    targets: tuple[Target, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    public_url: str = ""
 
     @property
     def is_loopback(self) -> bool:
@@ -189,6 +219,8 @@ def load(path: Path) -> ServerConfig:
     retention = _table(root, "retention", RetentionTable, path, faults)
     operational = read_operational(root, path, faults)
     publishers = _table(root, "publishers", PublishersTable, path, faults)
+    clusters = _table(root, "alerts", ClusterRules, path, faults)
+    patience = _table(root, "technical", Patience, path, faults)
     warnings: list[str] = []
     table = _table(root, "store", StoreTable, path, faults)
     store = None
@@ -196,10 +228,18 @@ def load(path: Path) -> ServerConfig:
         store = influx_login(table, path.parent, f"{path}: [store]", faults, warnings)
     mappings = compile_rules(root.get("mapping", []), str(path), faults)
     webhooks: list[WebhookEndpoint] = []
+    egress: tuple[Allowance, ...] = ()
     try:
         webhooks = load_endpoints(root.get("webhook", []), str(path), path.parent)
     except ConfigError as exc:
         faults += exc.faults
+    try:
+        egress = load_egress(root.get("egress", []), str(path))
+    except ConfigError as exc:
+        faults += exc.faults
+    targets = read_targets(root, path, faults)
+    policies = read_policies(root, path, faults)
+    deadlines = read_deadlines(root, path, faults)
     if faults or server is None or login is None or registry is None:
         raise ConfigError(faults)
     if judge is None or inbox is None or publishers is None or retention is None:
@@ -227,6 +267,13 @@ def load(path: Path) -> ServerConfig:
         ingest_port=server.ingest_port,
         alerts_port=server.alerts_port,
         retention=Retention(**msgspec.structs.asdict(retention)),
+        deadlines=deadlines,
+        clusters=clusters or ClusterRules(),
+        patience=patience or Patience(),
+        egress=egress,
+        policies=policies,
+        targets=targets,
+        public_url=server.public_url,
     )
 
 
@@ -261,6 +308,49 @@ def read_operational(root: dict[str, object], path: Path, faults: list[str]) -> 
     elif url.scheme != "postgresql+psycopg" or not url.path.strip("/"):
         faults.append(f"{where}: url: {table.url!r} names no database; write {example}")
     return OperationalLogin(table.url, password or "")
+
+
+def read_policies(root: dict[str, object], path: Path, faults: list[str]) -> tuple[Policy, ...]:
+    """Return the policies of ``[[policy]]``, adding what is wrong with them to ``faults``."""
+    tables = root.get("policy", [])
+    if not isinstance(tables, list):
+        faults.append(f"{path}: [[policy]]: write each as a table in double brackets")
+        return ()
+    try:
+        return tuple(load_policies(tables, str(path)))
+    except ConfigError as exc:
+        faults += exc.faults
+        return ()
+
+
+def read_targets(root: dict[str, object], path: Path, faults: list[str]) -> tuple[Target, ...]:
+    """Return the ``[[target]]`` tables, adding what is wrong with them to ``faults``."""
+    tables = root.get("target", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        faults.append(f"{path}: target: is no list of tables; write [[target]]")
+        return ()
+    try:
+        return tuple(load_targets(tables, str(path), path.parent))
+    except ConfigError as exc:
+        faults += exc.faults
+        return ()
+
+
+def read_deadlines(root: dict[str, object], path: Path, faults: list[str]) -> Rules:
+    """Return what ``[deadlines]`` says, adding what is wrong with it to ``faults``."""
+    table = _table(root, "deadlines", DeadlinesTable, path, faults)
+    if table is None:
+        return Rules()
+    lengths = parse_lengths(table.lengths, f"{path}: [deadlines]: lengths", faults)
+    if not table.calendar:
+        return Rules(lengths)
+    file = path.parent / table.calendar
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        faults.append(f"{path}: [deadlines]: calendar: {file} cannot be read: {exc}")
+        return Rules(lengths)
+    return Rules(lengths, parse_supplement(text, str(file), faults))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from alerts.delivery.guard import Guard
 from ingest.store.levels import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from alerts.evidence.keys import EvidenceKeys
+    from alerts.vault import Vault
     from dashboards.signal import EventSignal
     from dashboards.standards import Standards
     from ingest.backup import Manifest
@@ -78,3 +81,9 @@ class Sources(Health):
     """Writes a backup to a directory (``backup.Backups.write``)."""
     site: Site | None = None
     """How stations reach the broker; without it none can be enrolled."""
+    vault: Vault | None = None
+    """Seals what is secret in a table; without it nothing that has a secret can be made."""
+    guard: Guard = field(default_factory=Guard)
+    """Where requests of ours may go."""
+    evidence_keys: EvidenceKeys | None = None
+    """The keys that sign evidence packs."""

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query
-from sqlalchemy import Connection, RowMapping, Select, select
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from sqlalchemy import Connection, RowMapping, Select, Text, cast, or_, select
 
 from alerts.actions import acknowledge, dismiss
 from alerts.errors import IllegalTransition, StaleAlert, UnknownAlert
@@ -48,11 +49,19 @@ ULID = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 StateFilter = Literal[
     "open",
     "suspected",
+    "retest_ordered",
     "confirmed",
+    "handed_over",
+    "in_enforcement",
+    "closed",
     "cleared",
     "dismissed",
     "refuted",
+    "superseded",
     "resolved",
+]
+FlagFilter = Literal[
+    "overdue", "late", "limit_unverified", "clock_suspect", "data_stale", "flapping", "fp_prone"
 ]
 AlertId = Annotated[str, Path(pattern=ULID, description="Alert id, a ULID")]
 
@@ -60,17 +69,63 @@ router = APIRouter(tags=["alerts"])
 writing = APIRouter(tags=["alerts"], route_class=StrictRoute)
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which alerts are asked for; every one that is given must hold."""
+
+    state: Annotated[
+        StateFilter | None, Query(description="open: all that are not at their end")
+    ] = None
+    kind: Annotated[
+        str | None, Query(max_length=24, description="limit, test, cluster, or a technical kind")
+    ] = None
+    severity: Annotated[
+        Literal["info", "warning", "major", "critical"] | None, Query(description="Exactly this")
+    ] = None
+    station: Annotated[str | None, Query(max_length=40, description="Station code")] = None
+    region: Annotated[
+        str | None, Query(pattern=r"^\d{2,12}$", description="Beginning of the region code")
+    ] = None
+    purpose: Annotated[str | None, Query(max_length=16, description="Of the test")] = None
+    stage: Annotated[str | None, Query(max_length=16, description="Sampling stage")] = None
+    flag: Annotated[FlagFilter | None, Query(description="Has this flag")] = None
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1, max_length=60, description="Part of product, sample, indicator, device"
+        ),
+    ] = None
+
+    def of(self, query: Select[tuple[object, ...]]) -> Select[tuple[object, ...]]:
+        """Return ``query`` narrowed to what is asked for."""
+        c = alerts.c
+        if self.state is not None:
+            query = query.where(c.state.in_(OPEN_STATES if self.state == "open" else (self.state,)))
+        for column, wanted in (
+            (c.kind, self.kind),
+            (c.severity, self.severity),
+            (c.station, self.station),
+            (c.purpose, self.purpose),
+            (c.sampling_stage, self.stage),
+        ):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        if self.region is not None:
+            query = query.where(c.region_code.startswith(self.region, autoescape=True))
+        if self.flag is not None:
+            query = query.where(cast(c.flags, Text).contains(f'"{self.flag}"', autoescape=True))
+        if self.q is not None:
+            places = (c.product_name, c.sample_no, c.indicator, c.device, c.station)
+            query = query.where(
+                or_(*(column.icontains(self.q, autoescape=True) for column in places))
+            )
+        return query
+
+
 @router.get("/alerts", summary="Alerts, newest first", responses=READING)
 def alert_list(
     sources: SourcesOf,
-    state: Annotated[
-        StateFilter | None,
-        Query(description="open: all that are not at their end (suspected, confirmed, open)"),
-    ] = None,
-    severity: Annotated[
-        Literal["info", "warning", "major", "critical"] | None, Query(description="Exactly this")
-    ] = None,
-    station: Annotated[str | None, Query(max_length=40, description="Station code")] = None,
+    filters: Annotated[Filters, Depends()],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows of a page")] = 50,
     before: Annotated[
         str | None, Query(pattern=ULID, description="`next` of the page before, an alert id")
@@ -78,13 +133,7 @@ def alert_list(
 ) -> AlertList:
     """Return a page of alerts, by the time they were raised."""
     # An alert id is a ULID of the time it was raised: unique, in order, and the primary key.
-    query = _select().order_by(alerts.c.alert_id.desc()).limit(limit + 1)
-    if state is not None:
-        query = query.where(alerts.c.state.in_(OPEN_STATES if state == "open" else (state,)))
-    if severity is not None:
-        query = query.where(alerts.c.severity == severity)
-    if station is not None:
-        query = query.where(alerts.c.station == station)
+    query = filters.of(_select()).order_by(alerts.c.alert_id.desc()).limit(limit + 1)
     if before is not None:
         query = query.where(alerts.c.alert_id < before)
     with sources.operational.read() as connection:
@@ -218,6 +267,11 @@ def _transition() -> Iterator[None]:
 def _changed(sources: Sources, alert_id: str) -> AlertRow:
     sources.wake.notify()
     sources.wake_sender()
+    return alert_row(sources, alert_id)
+
+
+def alert_row(sources: Sources, alert_id: str) -> AlertRow:
+    """Return an alert as it is listed; raise HTTPException 404 without it."""
     with sources.operational.read() as connection:
         return _alert_row(_one(connection, alert_id), sources)
 

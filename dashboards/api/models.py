@@ -438,6 +438,15 @@ class AlertRow(Shape):
     flags: list[str]
     raised_ms: Ms
     changed_ms: Ms
+    purpose: str = Field(description="Of the test; blank for readings")
+    sampling_stage: str
+    due_ms: Ms | None = Field(description="When the clock ends that ends first")
+    silenced_until_ms: Ms | None
+    inhibited_by: list[str] = Field(description="Alert ids")
+    retest: Json = Field(description="order_id, laboratory, result, report_no")
+    handover: Json = Field(description="agency, at_ms, case_no")
+    outcome: str = Field(description="Given when it was closed")
+    related: list[Json] = Field(description="relation and alert_id of each")
 
 
 class AlertList(Shape):
@@ -456,6 +465,8 @@ class TransitionRow(Shape):
     actor: str
     reason: str
     at_ms: Ms
+    event: str = Field(description="Type of the webhook; blank in rows of older releases")
+    data: Json = Field(description="What else was said: a document, a result, a deadline")
     hash: str = Field(description="SHA-256 over this row and the hash of the row before")
 
 
@@ -511,6 +522,8 @@ class AttemptRow(Shape):
     status_code: int | None
     error: str
     response: str
+    key_ids: list[str] = Field(description="Keys that signed it")
+    replay: bool = Field(description="Sent again because somebody asked for it")
 
 
 class DeliveryRow(Shape):

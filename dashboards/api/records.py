@@ -5,23 +5,31 @@ import math
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Security
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import Field
+from pydantic import Field, StringConstraints
+from sqlalchemy import select
 
-from dashboards.access import HealthOf
-from dashboards.api.models import ErrorReply, Shape
+from alerts.laboratory import withdrawal
+from dashboards.access import HealthOf, Writer
+from dashboards.api.errors import WRITING, documented
+from dashboards.api.models import MAX_NAME, ErrorReply, Shape
+from dashboards.api.problems import Problem
+from dashboards.api.strict import StrictRoute
 from dashboards.body_limit import MAX_RECORDS_BYTES
+from dashboards.keys import ApiKey
 from dashboards.rate import Rate
 from ingest.door import Door
 from ingest.intake import Outcome
+from ingest.judge.records.corrections import WITHDRAWN
 from ingest.publishers.address import of_records
 from ingest.publishers.arrival import HTTP, Delivery
 from ingest.publishers.parsed import WHOLE, Parsed
 from ingest.registry import record_keys
 from ingest.registry.record_keys import RecordKey
+from ingest.tables import tests
 
 PER_S, BURST = 10.0, 60  # of one key
 RETRY_AFTER_S = 10
@@ -84,6 +92,7 @@ def key_of(
 
 
 router = APIRouter(tags=["records"])
+writing = APIRouter(tags=["records"], route_class=StrictRoute)
 _BODY = {
     "requestBody": {
         "required": True,
@@ -236,3 +245,72 @@ def _reply(parsed: Parsed, digest: bytes) -> RecordsReply:
     return RecordsReply(
         accepted=len(accepted), refused=len(refused), sha256=digest.hex(), records=rows
     )
+
+
+class Withdraw(Shape):
+    """Why a record is withdrawn, and by whom."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    actor: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, max_length=MAX_NAME),
+        Field(description="Name of the person; the key's name when empty"),
+    ] = ""
+
+
+class Withdrawn(Shape):
+    """A record that counts no more, as soon as the judge has seen its withdrawal."""
+
+    record_id: str
+    withdrawn_by: str = Field(description="Id of the record that withdraws it")
+    state: Literal["taken", "known"] = Field(description="known: it was withdrawn before")
+
+
+@writing.post(
+    "/records/{record_id}/withdraw",
+    summary="Withdraw a test record",
+    responses=WRITING | documented(503),
+)
+def withdraw(
+    record_id: Annotated[str, Path(max_length=64, description="Id of the record")],
+    body: Withdraw,
+    health: HealthOf,
+    door: Annotated[Door, Depends(door_of)],
+    key: Writer,
+) -> Withdrawn:
+    """Withdraw a record: it stays as evidence; alerts that rest on it are superseded."""
+    with health.operational.read() as connection:
+        row = (
+            connection.execute(select(tests).where(tests.c.record_id == record_id))
+            .mappings()
+            .first()
+        )
+    if row is None:
+        raise Problem(404, f"no record {record_id!r}; one that was just sent may not be judged yet")
+    own_id = withdrawal.withdrawal_id(record_id)
+    by = row["superseded_by"]
+    if by == own_id:
+        return Withdrawn(record_id=record_id, withdrawn_by=own_id, state="known")
+    if by is not None:
+        raise Problem(409, f"it was corrected by {by!r}: withdraw that one", superseded_by=by)
+    if WITHDRAWN in row["flags"]:
+        raise Problem(409, "it is itself a withdrawal: send the record again under a new id")
+    actor = f"{body.actor or key.name} ({key.id})"
+    record = withdrawal.withdrawal_of(dict(row), body.reason, actor)
+    deliver(door, row["station"], withdrawal.body_of(record), key)
+    return Withdrawn(record_id=record_id, withdrawn_by=own_id, state="taken")
+
+
+def deliver(door: Door, station: str, body: bytes, key: ApiKey) -> None:
+    """Put what a person entered into the inbox; raise Problem when it is not there."""
+    if holding := door.holding():
+        raise Problem(503, f"nothing is taken now: {holding}; send it again")
+    digest = hashlib.sha256(body).digest()
+    delivery = Delivery(HTTP, f"{key.id} {digest.hex()}", digest, door.now_ms())
+    match door.deliver(of_records(station, ""), body, f"key={key.id} entered", delivery):
+        case Outcome.TAKEN | Outcome.DUPLICATE:
+            return
+        case Outcome.DAMAGED:
+            raise Problem(404, f"station {station!r} is not registered any more")
+        case _:
+            raise Problem(503, "not taken, or not known to be: send it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,3 +147,19 @@ def test_a_wrong_url_is_named_in_one_line(tmp_path: Path, url: str, said: str) -
     (fault,) = faults(tmp_path, PLAIN + f'[operational]\nurl = "{url}"\n')
     assert "[operational]: url: " in fault
     assert said in fault
+
+
+def test_deadlines_and_calendar_are_read(tmp_path: Path) -> None:
+    (tmp_path / "holidays.toml").write_text("[calendar]\nholidays = [2026-11-25]\n", "utf-8")
+    table = '[deadlines]\ncalendar = "holidays.toml"\nlengths = { retest = "5 wd" }\n'
+    read = load(tmp_path, PLAIN + table).deadlines
+    assert str(read.length("retest", "farm")) == "5 wd"
+    assert not read.calendar.day(date(2026, 11, 25)).works
+
+
+def test_wrong_deadlines_are_refused_all_at_once(tmp_path: Path) -> None:
+    table = '[deadlines]\ncalendar = "nowhere.toml"\nlengths = { lunch = "1 h" }\n'
+    found = faults(tmp_path, PLAIN + table)
+    assert len(found) == 2
+    assert "lunch: no such clock" in found[0]
+    assert "nowhere.toml cannot be read" in found[1]

@@ -88,6 +88,15 @@ async def test_row_has_names_and_citation(county, client):
                 "flags": [],
                 "raised_ms": NOW_MS - 4000,
                 "changed_ms": NOW_MS - 4000,
+                "purpose": "",
+                "sampling_stage": "",
+                "due_ms": None,
+                "silenced_until_ms": None,
+                "inhibited_by": [],
+                "retest": {},
+                "handover": {},
+                "outcome": "",
+                "related": [],
             }
         ],
         "next": None,
@@ -162,6 +171,8 @@ async def test_detail_walks_back_to_the_bytes(county, client):
             "actor": "system",
             "reason": "",
             "at_ms": NOW_MS,
+            "event": "",
+            "data": {},
             "hash": "1" * 64,
         }
     ]
@@ -196,7 +207,7 @@ async def test_detail_without_pack_or_test(county, client):
 
 async def test_deliveries_with_their_attempts_and_no_secret(county, client):
     county.insert(
-        endpoints, id="county", name="县局", url="http://127.0.0.1/", secret="whsec_x", active=True
+        endpoints, id="county", name="县局", url="http://127.0.0.1/", bearer="whsec_x", active=True
     )
     alert_id = county.add_alert()
     add_delivery(county, alert_id)
@@ -235,6 +246,8 @@ async def test_deliveries_with_their_attempts_and_no_secret(county, client):
                 "status_code": status,
                 "error": "",
                 "response": "<b>no</b>",
+                "key_ids": [],
+                "replay": False,
             }
             for attempt, status in ((1, 500), (2, 204))
         ],
