@@ -13,12 +13,14 @@ class Commands(click.Group):
     """Loads a command when it is called, so that an edge never imports the server; help needs no import at all."""
 
     COMMANDS: ClassVar[dict[str, str]] = {
+        "audit": "dashboards.audit_cli:audit",
         "backup": "dashboards.data_cli:backup",
         "decode": "gateway.decode_cli:decode",
         "demo": "demo.cli:demo",
         "deploy": "dashboards.deploy_cli:deploy",
         "describe": "dashboards.describe:describe",
         "edge": "gateway.cli:edge",
+        "evidence": "dashboards.evidence_cli:evidence",
         "inbox": "dashboards.data_cli:inbox",
         "judge": "ingest.cli:judge",
         "map": "dashboards.map_cli:map_group",
@@ -33,12 +35,14 @@ class Commands(click.Group):
         "store": "dashboards.store_cli:store",
     }
     SAYS: ClassVar[dict[str, str]] = {
+        "audit": "Check the hash chains of what happened to alerts and of who administered what.",
         "backup": "Write a copy of all data of a server, while it runs, into a new directory.",
         "decode": "Decode what an instrument sent: bytes in, JSON lines out, and what is wrong where.",
         "demo": "Run a county on this machine: simulated instruments, agents, server, regulator.",
         "deploy": "Write the broker's configuration from the registry.",
         "describe": "Write JSON Schemas, AsyncAPI and OpenAPI from the types.",
         "edge": "Run the edge agent: poll the instruments, keep every record until the server has it.",
+        "evidence": "Fetch the evidence pack of an alert, check one, look after the keys that sign.",
         "inbox": "Check every pack in the inbox, or make its file small again.",
         "judge": "Judge readings and tests: JSON lines in, verdicts with citation out.",
         "map": "Try a message of a vendor's device on the mappings of server.toml.",
@@ -53,12 +57,14 @@ class Commands(click.Group):
         "store": "Look after the store of readings.",
     }
     EXTRA: ClassVar[dict[str, str]] = {
+        "audit": "server",
         "backup": "server",
         "decode": "edge",
         "demo": "demo",
         "deploy": "server",
         "describe": "server",
         "edge": "edge",
+        "evidence": "server",
         "inbox": "server",
         "judge": "server",
         "map": "server",

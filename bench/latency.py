@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alerts.signing import new_secret
+from alerts.delivery.signing import new_secret
 from bench import county
 from bench.machine import load
 from bench.modbus import Registers

@@ -125,7 +125,7 @@ _INHIBITION = (
 )
 _STRIP = (("method", "colloidal_gold"), ("method_standard", "KJ 201706"))
 _MARKET = (("purpose", "routine"), ("sampling_stage", "retail"))
-_TOWNSHIP = (("purpose", "routine"), ("sampling_stage", "slaughter"))
+_TOWNSHIP = (("purpose", "supervision"), ("sampling_stage", "slaughter"))
 
 TESTERS: tuple[Tester, ...] = (
     Tester("hl-003", "tester1", "农残速测仪", "农残速测仪(打印口)", "D-RT-0301", "inhibition", 7.0, 1001, _INHIBITION + _MARKET),

@@ -28,8 +28,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 OPERATIONAL, READINGS, INBOX = "operational.db", "readings.duckdb", "inbox.db"
 PARTS = READINGS + duckdb_parts.FOLDER_SUFFIX
-BESIDE = ("pki", "enrolment")  # folders, and the enrolment files below, when they are there
-BESIDE_FILES = "*.enrolment.toml"
+BESIDE = ("pki", "enrolment", "evidence-keys")  # folders, and the files below, when they are there
+BESIDE_FILES = ("*.enrolment.toml", "master.key")
 LOCK = "lock"
 STAGING = "restoring"
 UNFINISHED = "restore-unfinished"  # while it stands, the directory is a mixture
@@ -161,9 +161,10 @@ def _clear(part: Path) -> None:
     others = [
         entry.name
         for entry in part.iterdir()
-        if entry.name.split("-")[0] not in ours
+        if entry.name not in ours
+        and entry.name.split("-")[0] not in ours
         and not entry.name.startswith(READINGS)
-        and not entry.match(BESIDE_FILES)
+        and not any(entry.match(pattern) for pattern in BESIDE_FILES)
     ]
     if others:
         raise BackupError(f"{part}: holds {others[0]}, which is no part of a backup; move it away")
@@ -194,8 +195,9 @@ def _copy_beside(data_dir: Path, part: Path) -> None:
     for name in BESIDE:
         if (data_dir / name).is_dir():
             shutil.copytree(data_dir / name, part / name)
-    for file in data_dir.glob(BESIDE_FILES):
-        shutil.copy2(file, part / file.name)
+    for pattern in BESIDE_FILES:
+        for file in data_dir.glob(pattern):
+            shutil.copy2(file, part / file.name)
 
 
 def _files(directory: Path) -> Iterator[Path]:

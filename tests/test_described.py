@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from alerts import payload
 from alerts.alert import Alert
+from alerts.delivery import payload
 from alerts.event import Event
 from alerts.states import State
 from dashboards import asyncapi, describe, schemas
@@ -277,9 +277,10 @@ def an_alert(**more):
 )
 def test_webhook_event_fits_and_its_types_name_every_key(alert):
     occasion = payload.Occasion(EPOCH, "alert.suspected", "", "", 1_763_900_000_000)
-    body = payload.body(
+    data = payload.data_of(
         alert, occasion, incarnation=EPOCH, place=payload.Place(), names=("pH值", "pH")
     )
+    body = payload.body(alert, occasion, data)
     assert_fits("webhook-event", body)
     event = msgspec.json.decode(body, type=Event)
     assert msgspec.to_builtins(event) == json.loads(body)

@@ -19,9 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 import agrigate
-from alerts import payload, schedule, signing
 from alerts.alert import Alert
-from alerts.config import WebhookTable
+from alerts.delivery import payload, schedule, signing
+from alerts.delivery.config import EgressTable, WebhookTable
+from alerts.people.config import TargetTable
+from alerts.policies.policy import Policy
 from alerts.states import TABLE, State
 from dashboards import deploy_cli, server_config
 from drivers.modbus.config import SettingTable
@@ -90,7 +92,7 @@ def test_json_blocks_are_json(page: Path) -> None:
 
 def test_every_toml_block_says_which_loader_reads_it(page: Path) -> None:
     kinds = {kind for kind, _ in FENCE.findall(page.read_text("utf-8")) if kind.startswith("toml")}
-    assert kinds <= {"toml edge", "toml server"}
+    assert kinds <= {"toml edge", "toml server", "toml calendar"}
 
 
 def test_toml_blocks_load(page: Path, tmp_path: Path) -> None:
@@ -112,6 +114,10 @@ def write_named_files(directory: Path, toml: str) -> None:
     """Write the password, secret and enrolment files that a configuration names."""
     for name in re.findall(r'^(?:password|secret)_file = "([^"]+)"', toml, re.MULTILINE):
         (directory / name).write_text(SECRET, "ascii")
+    for name in re.findall(r'^url_file = "([^"]+)"', toml, re.MULTILINE):
+        (directory / name).write_text(
+            "https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=x", "ascii"
+        )
     for name in re.findall(r'^enrolment = "([^"]+)"', toml, re.MULTILINE):
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(enrolment_text(Path(name).name.split(".")[0]), "utf-8")
@@ -177,7 +183,7 @@ def test_every_command_of_ours_exists() -> None:
             if re.fullmatch(
                 "edge|serve|judge|demo|deploy|mosquitto|station|status|add|approve|keys|list|refuse|replace"
                 "|standards|show|check|diff|rejudge|map|test|record-key|revoke|store|copy|export"
-                "|scan|probe|modbus|decode|simulate",
+                "|scan|probe|modbus|decode|simulate|evidence|verify|key|audit",
                 word,
             )
         ]
@@ -259,6 +265,9 @@ def explained(sample: str, name: str) -> bool:
                 "deploy": server_config.DeployTable,
                 "registry": server_config.RegistryTable,
                 "judge": server_config.JudgeTable,
+                "deadlines": server_config.DeadlinesTable,
+                "alerts": server_config.ClusterRules,
+                "technical": server_config.Patience,
                 "inbox": server_config.InboxTable,
                 "retention": server_config.RetentionTable,
                 "publishers": server_config.PublishersTable,
@@ -266,6 +275,9 @@ def explained(sample: str, name: str) -> bool:
                 "operational": server_config.OperationalTable,
                 "store": server_config.StoreTable,
                 "webhook": WebhookTable,
+                "egress": EgressTable,
+                "target": TargetTable,
+                "policy": Policy,
             },
         ),
         (
@@ -517,7 +529,11 @@ def test_the_example_body_has_the_shape_of_a_body() -> None:
     )
     made = json.loads(
         payload.body(
-            alert, occasion, incarnation=data["incarnation"], place=place, names=("pH值", "pH")
+            alert,
+            occasion,
+            payload.data_of(
+                alert, occasion, incarnation=data["incarnation"], place=place, names=("pH值", "pH")
+            ),
         )
     )
     assert made.pop("data") | {"evidence": None} == data | {"evidence": None}

@@ -85,6 +85,9 @@ class Told:
     series: SeriesKey
 
 
+OF_EQUIPMENT = frozenset({"alert.open", "alert.resolved", "alert.updated"})
+
+
 @dataclass(slots=True)
 class Account:
     """The numbers, and a line for each thing that does not agree."""
@@ -431,10 +434,15 @@ def _compare(
 
 
 def _alerts(account: Account, breached: set[SeriesKey], told: Iterable[Told]) -> None:
-    """One first webhook for each watched series that breached, and no other event at all."""
+    """One first webhook for each watched series that breached, and no other event of a limit.
+
+    What stations are told to be (away, silent) is as it is: the plan takes them away.
+    """
     firsts: Counter[SeriesKey] = Counter()
     ids: dict[SeriesKey, list[str]] = defaultdict(list)
     for item in told:
+        if item.event_type in OF_EQUIPMENT:
+            continue
         if item.event_type in FIRST_EVENTS and item.series in breached:
             firsts[item.series] += 1
             ids[item.series].append(item.webhook_id)

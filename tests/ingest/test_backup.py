@@ -48,6 +48,7 @@ class Data:
         self.store = DuckDBStore(directory / backup.READINGS)
         (directory / "pki").mkdir()
         (directory / "pki" / "ca.key").write_text("secret")
+        (directory / "master.key").write_text("key of keys")
 
     def back_up(self, target: Path) -> backup.Manifest:
         return backup.back_up(self.directory, target, self.store.back_up, NOW)
@@ -81,7 +82,7 @@ def restore(directory: Path, into: Path, *, replace: bool = False) -> Path | Non
 def test_a_backup_holds_everything_and_says_what(data: Data, tmp_path: Path) -> None:
     manifest = data.back_up(tmp_path / "b")
     names = {kept.name for kept in manifest.files}
-    assert names == {"operational.db", "readings.duckdb", "inbox.db", "pki/ca.key"}
+    assert names == {"operational.db", "readings.duckdb", "inbox.db", "pki/ca.key", "master.key"}
     assert (manifest.inbox_pos, manifest.counts["packs"]) == (20, 20)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "b").rglob("*.*")} == {0o600}
     assert backup.check(tmp_path / "b") == manifest
@@ -261,6 +262,7 @@ def test_a_directory_with_data_needs_replace_and_is_moved_aside(data: Data, tmp_
         with closing(sqlite3.connect(directory / "inbox.db")) as db:
             assert db.execute("SELECT count(*) FROM packs").fetchone() == (packs,)
     assert (data.directory / "pki" / "ca.key").read_text() == "secret"
+    assert (data.directory / "master.key").read_text() == "key of keys"
     assert not (data.directory / backup.UNFINISHED).exists()
 
 
@@ -281,6 +283,7 @@ def test_a_broken_chain_is_not_restored(data: Data, tmp_path: Path) -> None:
     with data.operational.write() as db:
         db.execute(sa.text("PRAGMA defer_foreign_keys = ON"))
         values = {c.name: getattr(row, c.name) for c in alert_transitions.c if c.name != "id"}
+        values["data"] = "{}"
         db.execute(sa.text("PRAGMA foreign_keys = OFF"))
     with closing(sqlite3.connect(data.directory / backup.OPERATIONAL)) as raw:
         columns = ", ".join(values)
