@@ -52,6 +52,7 @@ from dashboards.inbox_reader import InboxElsewhereError
 from dashboards.live import EventTail
 from dashboards.pages import STATIC, Pages
 from dashboards.rate import Rate
+from dashboards.slow_clients import SlowClients
 from ingest.operational import TRANSIENT
 from ingest.store.influx.errors import InfluxError
 
@@ -146,6 +147,7 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(SlowClients)
     read_only = [Depends(reader)]
     for part in (
         overview,

@@ -211,6 +211,19 @@ class County:
             data={"station": STATION, "n": number, **data},
         )
 
+    def add_events(self, numbers, filling):
+        rows = [
+            {
+                "at_ms": NOW_MS,
+                "type": "station",
+                "station": STATION,
+                "data": {"n": number, "filling": filling},
+            }
+            for number in numbers
+        ]
+        with self.operational.write() as connection:
+            connection.execute(sa.insert(events), rows)
+
     def add_pack(self, body=b'{"readings":[]}', seq=1):
         staged = Staged(taken=[Taken(STATION, EPOCH, seq, 1, NOW_MS - 50, NOW_MS, body)])
         return self.inbox.commit(staged)[0]

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -68,6 +69,50 @@ class Stream:
                 self.last_id = line[3:].strip()
             if not line and self.last_id is not None:
                 return
+
+
+class RawClient:
+    """A client of a bare socket, whose reading and whose buffer are in the test's hand."""
+
+    def __init__(self, address, query="", *, buffer=0):
+        self._host, _, port = address.removeprefix("http://").partition(":")
+        self._port, self._query, self._buffer = int(port), query, buffer
+        self.numbers, self.last_id = [], 0
+        self._id, self._data = 0, b""
+
+    async def open(self):
+        one = socket.socket()
+        if self._buffer:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
+        one.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(one, (self._host, self._port))
+        self._reader, self._writer = await asyncio.open_connection(
+            sock=one, limit=self._buffer or 65536
+        )
+        request = f"GET /api/v1/events{self._query} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        self._writer.write(request.encode())
+        if not self._buffer:
+            await self._reader.readuntil(b"id:")
+
+    async def until(self, count):
+        """Read until ``count`` events have come, or the end."""
+        while len(self.numbers) < count:
+            try:
+                line = await self._reader.readline()
+            except ConnectionError:
+                return
+            if not line:
+                return
+            if line.startswith(b"id:"):
+                self._id = int(line[3:])
+            elif line.startswith(b"data:"):
+                self._data = line[5:]
+            elif self._data and not line.strip():
+                self.numbers.append(json.loads(self._data)["n"])
+                self.last_id, self._data = self._id, b""
+
+    def close(self):
+        self._writer.transport.abort()
 
 
 async def take(address, count, *, headers=None, params=None, write=None):
@@ -155,6 +200,45 @@ async def test_many_clients_get_every_event(county, address):
         clients = [tasks.create_task(one()) for _ in range(20)]
         await asyncio.to_thread(write_events, county, range(20))
     assert all([data["n"] for _, _, data in task.result()] == list(range(20)) for task in clients)
+
+
+async def test_d10_a_thousand_clients_get_every_event(county, address):
+    count = 1000
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        clients = [RawClient(address) for _ in range(count)]
+        for one in clients:
+            await one.open()
+            tasks.create_task(one.until(5))
+        await asyncio.to_thread(write_events, county, range(5))
+    assert [one.numbers for one in clients] == [list(range(5))] * count
+    for one in clients:
+        one.close()
+
+
+async def test_d10_a_client_that_does_not_read_is_let_go_and_resumes_without_a_gap(
+    county, address, monkeypatch
+):
+    monkeypatch.setattr("dashboards.slow_clients.PATIENCE_S", 0.2)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(
+        "dashboards.slow_clients.log",
+        SimpleNamespace(info=lambda *_, **__: loop.call_soon_threadsafe(ended.set)),
+    )
+    many = 4000
+    await asyncio.to_thread(county.add_events, range(many), "x" * 2000)  # 8 MB: no buffer holds it
+    slow = RawClient(address, "?last_event_id=0", buffer=4096)
+    async with asyncio.timeout(60):
+        await slow.open()
+        await ended.wait()
+        await slow.until(many)  # what is in flight, then the end
+        assert 0 < len(slow.numbers) < many
+        again = RawClient(address, f"?last_event_id={slow.last_id}")
+        await again.open()
+        await again.until(many - len(slow.numbers))
+    assert slow.numbers + again.numbers == list(range(many))
+    slow.close()
+    again.close()
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", str(2**63), "9" * 5000, "NaN"])
