@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
+from anyio import BrokenResourceError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +41,7 @@ class SlowClients:
 
         try:
             await self._app(scope, receive, send_in_time)
-        except Exception:  # what a reply raises that is cut off differs by its kind
+        except* (SlowClientError, BrokenResourceError):  # the latter: what a stream ends with
             if not let_go:
                 raise
             log.info("slow_client_ended", path=scope.get("path", ""))
