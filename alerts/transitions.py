@@ -13,16 +13,17 @@ from alerts.chain import GENESIS, LogRow
 from alerts.clusters import follow as follow_clusters
 from alerts.delivery import outbox
 from alerts.delivery.outbox import Outgoing
-from alerts.delivery.payload import Occasion, Place, body, data_of
+from alerts.delivery.payload import Occasion, body, data_of
 from alerts.identity import event_id_of, person_event_id
 from alerts.people.notices import News, enqueue_many
+from alerts.places import places_of
 from alerts.policies.routing import Router
 from alerts.tables import alert_transitions, alerts, settings
 from drivers.indicators import catalogue
-from ingest.tables import bases, events, plots, stations
+from ingest.tables import events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from alerts.alert import Alert, Change
     from alerts.delivery.outbox import Receiver
@@ -56,7 +57,7 @@ def record(connection: sa.Connection, changes: Sequence[Change], names: Names) -
     for change in changes:
         follow(connection, change)
     router = Router.read(connection, changes)
-    teller = _Teller(connection, names)
+    teller = _Teller(connection, (change.alert for change in changes), names)
     outgoing: list[Outgoing] = []
     news: list[News] = []
     held: list[Alert] = []
@@ -88,28 +89,23 @@ def record(connection: sa.Connection, changes: Sequence[Change], names: Names) -
 def snapshot_of(connection: sa.Connection, alert: Alert, names: Names) -> dict[str, object]:
     """Return an alert as it is told, outside of any transition: for reminders."""
     occasion = Occasion("", "", alert.state, "", alert.changed_ms)
-    return _Teller(connection, names).data_of(alert, occasion)
+    return _Teller(connection, [alert], names).data_of(alert, occasion)
 
 
 class _Teller:
-    """Makes what is told of alerts; places and the incarnation are read once."""
+    """Makes what is told of ``alerts``; places and the incarnation are read once."""
 
-    def __init__(self, connection: sa.Connection, names: Names) -> None:
-        self._connection = connection
+    def __init__(self, connection: sa.Connection, alerts: Iterable[Alert], names: Names) -> None:
         self._names = names
-        self._places: dict[tuple[str, str], Place] = {}
-        self._incarnation = ""
+        self._places = places_of(connection, alerts)
+        self._incarnation = incarnation_of(connection)
 
     def data_of(self, alert: Alert, occasion: Occasion) -> dict[str, object]:
-        where = (alert.station, alert.plot_id)
-        if where not in self._places:
-            self._places[where] = _place(self._connection, alert)
-        self._incarnation = self._incarnation or incarnation_of(self._connection)
         return data_of(
             alert,
             occasion,
             incarnation=self._incarnation,
-            place=self._places[where],
+            place=self._places[alert.station, alert.plot_id],
             names=self._names(alert.indicator),
         )
 
@@ -191,21 +187,3 @@ def _event_row(change: Change) -> dict[str, object]:
             "station": alert.station,
         },
     }
-
-
-def _place(connection: sa.Connection, alert: Alert) -> Place:
-    c = stations.c
-    row = connection.execute(
-        sa.select(c.name, c.name_en, c.lon, c.lat, c.base_id).where(c.code == alert.station)
-    ).one_or_none()
-    owner = (
-        sa.select(bases.c.subject_id)
-        .join(plots, plots.c.base_id == bases.c.id)
-        .where(plots.c.id == alert.plot_id)
-    )
-    producer = connection.scalar(owner)
-    if row is None:
-        return Place(producer_id=producer or "")
-    if producer is None and row.base_id is not None:
-        producer = connection.scalar(sa.select(bases.c.subject_id).where(bases.c.id == row.base_id))
-    return Place(row.name, row.name_en, row.lon, row.lat, producer or "")

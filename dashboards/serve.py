@@ -18,6 +18,7 @@ import alembic.util
 import duckdb
 import sqlalchemy as sa
 import structlog
+import uvloop
 from ulid import ULID
 
 from alerts import clusters
@@ -631,7 +632,9 @@ class _Server:
 def run(config: ServerConfig, role: Role = Role.ALL) -> None:
     """Run the server, or one role of it, in this process; raise ServeError with what is wrong."""
     try:
-        asyncio.run(serve(config, role))
+        # Thousands of webhooks a second: libuv's loop costs a third less than asyncio's own.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config, role))
     except (InboxError, StoreError, DiskError, VaultError) as exc:
         raise ServeError(str(exc)) from exc
     except (SchemaError, alembic.util.CommandError) as exc:

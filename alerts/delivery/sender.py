@@ -232,11 +232,14 @@ class Sender:
         while (job := lane.next_job(now)) is not None:
             attempts.create_task(self._attempt(lane, job, attempts), name=job.webhook_id)
 
-    async def _attempt(self, lane: Lane, job: Job, attempts: asyncio.TaskGroup) -> None:
-        settled = await lane.send(job)
-        self._settled.append(settled)  # the list of now: a turn may have taken the one before
-        self._pump(lane, attempts)
-        self._news.set()
+    async def _attempt(self, lane: Lane, first: Job, attempts: asyncio.TaskGroup) -> None:
+        job: Job | None = first
+        while job is not None:
+            settled = await lane.send(job)
+            self._settled.append(settled)  # the list of now: a turn may have taken the one before
+            self._news.set()
+            job = lane.next_job(self._now_ms())
+            self._pump(lane, attempts)
 
     def _delay_s(self) -> float:
         if self._settled or self._returned:
