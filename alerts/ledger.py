@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from alerts.alert import FLAPPING, LATE, SEVERITIES, Alert, Change
+from alerts.bilingual import both, joined
 from alerts.errors import StaleAlert
 from alerts.identity import alert_id_of
 from alerts.keys import key_of, observed_key
@@ -197,7 +198,7 @@ class Ledger:
     def _refute(self, alert: Alert, finding: Finding) -> None:
         facts = alert.facts(
             certainty=finding.certainty,
-            reason=f"record {finding.record_id}",
+            reason=_of_record(finding),
             method=finding.method,
             laboratory=finding.laboratory,
         )
@@ -324,7 +325,7 @@ class Ledger:
             alert.flags = sorted({*alert.flags, FLAPPING})
 
     def _move_on(self, alert: Alert, finding: Finding, *, graver: bool) -> None:
-        reason = f"record {finding.record_id}" if finding.record_id else ""
+        reason = _of_record(finding) if finding.record_id else ""
         facts = alert.facts(
             certainty=finding.certainty,
             reason=reason,
@@ -351,7 +352,7 @@ class Ledger:
         why = refusal(alert.state, trigger, facts)
         if finding.certainty != "confirmatory" or not why:
             return
-        told = replace(facts, reason=f"{facts.reason}: {why}")
+        told = replace(facts, reason=joined(facts.reason, why))
         data: dict[str, object] = {"record_id": finding.record_id, "refused": str(trigger)}
         self.changes.append(
             alert.move(Trigger.UPDATE, told, self.at_ms, cause=finding.finding_id, data=data)
@@ -382,6 +383,10 @@ class Ledger:
     def _touch(self, alert: Alert, finding: Finding) -> None:
         self.touched[alert.alert_id] = alert
         self.raised_by.append((finding.finding_id, alert.alert_id))
+
+
+def _of_record(finding: Finding) -> str:
+    return both(f"检测记录 {finding.record_id}", f"record {finding.record_id}")
 
 
 def chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from alerts.actions import act_within
 from alerts.alert import Alert
+from alerts.bilingual import both
 from alerts.errors import AlertError
 from alerts.people.notices import News, RoutedTarget, enqueue_many
 from alerts.policies.policy import matching
@@ -49,7 +50,14 @@ class Silences:
         def ends(alert: Alert) -> None:
             alert.silenced_until_ms = None
 
-        _update(connection, alert_id, "the silence has ended", now_ms, self._names, ends)
+        _update(
+            connection,
+            alert_id,
+            both("静默结束", "the silence has ended"),
+            now_ms,
+            self._names,
+            ends,
+        )
 
 
 class Inhibitions:
@@ -83,7 +91,14 @@ class Inhibitions:
         def ends(alert: Alert) -> None:
             alert.inhibited_by = []
 
-        _update(connection, alert_id, "what explained it is over", now_ms, self._names, ends)
+        _update(
+            connection,
+            alert_id,
+            both("原因已消除", "what explained it is over"),
+            now_ms,
+            self._names,
+            ends,
+        )
 
 
 class Retests:

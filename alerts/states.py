@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from alerts.bilingual import both
 from alerts.errors import IllegalTransition
 
 MINUTE_MS = 60_000
@@ -19,6 +20,9 @@ REOPEN_WINDOW_MS = 24 * 60 * MINUTE_MS
 
 SYSTEM = "system"  # the actor of everything that no person did
 POLICY = "policy:"  # begins the actor of what a policy ordered; its id follows
+UNVERIFIED = both(
+    "限值待核，须由具名人员核定", "the limit is not verified: a named user must confirm"
+)
 LEGAL_KINDS = frozenset({"limit", "test", "cluster"})
 
 
@@ -107,16 +111,21 @@ def is_person(actor: str) -> bool:
 
 
 def _by_officer(facts: Facts) -> str:
-    return "" if is_person(facts.actor) else "a named user must do this"
+    return "" if is_person(facts.actor) else both("须由具名人员操作", "a named user must do this")
 
 
 def _confirmatory(facts: Facts) -> str:
     if facts.certainty != "confirmatory":
-        return "only the result of a confirmatory method confirms or refutes"
+        return both(
+            "只有确证方法的结果才能确证或否定",
+            "only the result of a confirmatory method confirms or refutes",
+        )
     if facts.same_method:
-        return "the method must be another than that of the screening"
+        return both("方法须不同于初筛方法", "the method must be another than that of the screening")
     if facts.same_laboratory:
-        return "the laboratory must be another than who did the screening"
+        return both(
+            "检测机构须不同于初筛机构", "the laboratory must be another than who did the screening"
+        )
     return ""
 
 
@@ -124,45 +133,52 @@ def _confirmed_limit(facts: Facts) -> str:
     if refusal := _confirmatory(facts):
         return refusal
     if facts.limit_unverified and not is_person(facts.actor):
-        return "the limit is not verified (待核): a named user must confirm"
+        return UNVERIFIED
     return ""
 
 
 def _dismissable(facts: Facts) -> str:
     if facts.kind == "test" or facts.certainty not in {"sensor", "model"}:
-        return "only sensor and model findings can be dismissed, never tests"
+        return both(
+            "只有传感器和模型的告警可以排除，检测类不可",
+            "only sensor and model findings can be dismissed, never tests",
+        )
     if not is_person(facts.actor):
-        return "a named user must dismiss"
-    return "" if facts.reason.strip() else "a reason is needed"
+        return both("须由具名人员排除", "a named user must dismiss")
+    return "" if facts.reason.strip() else both("须说明理由", "a reason is needed")
 
 
 def _recovered(facts: Facts) -> str:
     if not facts.clearable:
-        return "only process parameters clear by themselves"
+        return both("只有过程参数会自行恢复", "only process parameters clear by themselves")
     if facts.below_since_ms is None or facts.recovered_ms is None:
-        return "no value past the recovery threshold yet"
+        return both("尚无越过恢复阈值的数据", "no value past the recovery threshold yet")
     if facts.recovered_ms - facts.below_since_ms < facts.clear_for_ms:
-        return "not past the recovery threshold for long enough"
+        return both("越过恢复阈值的时间不够", "not past the recovery threshold for long enough")
     return ""
 
 
 def _in_reopen_window(facts: Facts) -> str:
     if facts.cleared_ms is None or facts.breach_ms is None:
-        return "no new breach"
+        return both("没有新的超标", "no new breach")
     if facts.breach_ms - facts.cleared_ms > facts.reopen_window_ms:
-        return "the reopen window is over: this is a new alert"
+        return both("已过重开时限，应为新告警", "the reopen window is over: this is a new alert")
     return ""
 
 
 def _by_person(facts: Facts) -> str:
     if facts.acked:
-        return "already acknowledged"
-    return "" if is_person(facts.actor) else "a named user must acknowledge"
+        return both("已经签收", "already acknowledged")
+    return (
+        "" if is_person(facts.actor) else both("须由具名人员签收", "a named user must acknowledge")
+    )
 
 
 def _legal_kind(facts: Facts) -> str:
     if facts.kind not in LEGAL_KINDS:
-        return "a technical condition opens and resolves, nothing else"
+        return both(
+            "技术类告警只有发生和恢复", "a technical condition opens and resolves, nothing else"
+        )
     return ""
 
 
@@ -171,7 +187,7 @@ def _retest(facts: Facts) -> str:
         return refusal
     if is_person(facts.actor) or facts.actor.startswith(POLICY):
         return ""
-    return "a named user or a policy must order it"
+    return both("须由具名人员或策略下达", "a named user or a policy must order it")
 
 
 def _case_step(facts: Facts) -> str:
@@ -181,34 +197,43 @@ def _case_step(facts: Facts) -> str:
 def _superseded(facts: Facts) -> str:
     if refusal := _legal_kind(facts):
         return refusal
-    return "" if facts.reason.strip() else "a reason is needed"
+    return "" if facts.reason.strip() else both("须说明理由", "a reason is needed")
 
 
 def _dwells(facts: Facts) -> str:
-    return "" if facts.clearable else "the dwell of a legal limit is 0"
+    return (
+        "" if facts.clearable else both("法定限值不设驻留时间", "the dwell of a legal limit is 0")
+    )
 
 
 def _handover(facts: Facts) -> str:
     if refusal := _by_officer(facts):
         return refusal
-    return "" if facts.agency.strip() else "the agency must be named"
+    return "" if facts.agency.strip() else both("须写明执法机构", "the agency must be named")
 
 
 def _accepted(facts: Facts) -> str:
-    return "" if facts.case_no.strip() else "the agency's case number is needed"
+    return (
+        ""
+        if facts.case_no.strip()
+        else both("须有执法机构的案件编号", "the agency's case number is needed")
+    )
 
 
 def _rejected(facts: Facts) -> str:
-    return "" if facts.reason.strip() else "a reason is needed"
+    return "" if facts.reason.strip() else both("须说明理由", "a reason is needed")
 
 
 def _closable(facts: Facts) -> str:
     if refusal := _by_officer(facts):
         return refusal
     if not facts.outcome.strip():
-        return "an outcome is needed"
+        return both("须有处理结果", "an outcome is needed")
     if not facts.disposal and not facts.reason.strip():
-        return "a record of the disposal is needed, or a reason why there is none"
+        return both(
+            "须有处置记录，或说明没有处置的理由",
+            "a record of the disposal is needed, or a reason why there is none",
+        )
     return ""
 
 
@@ -216,12 +241,16 @@ def _closable_when_cleared(facts: Facts) -> str:
     if refusal := _by_officer(facts):
         return refusal
     if not facts.outcome.strip():
-        return "an outcome is needed"
-    return "" if facts.acked else "acknowledge it first"
+        return both("须有处理结果", "an outcome is needed")
+    return "" if facts.acked else both("须先签收", "acknowledge it first")
 
 
 def _technical(facts: Facts) -> str:
-    return "" if facts.kind not in LEGAL_KINDS else "only technical conditions open and resolve"
+    return (
+        ""
+        if facts.kind not in LEGAL_KINDS
+        else both("只有技术类告警会发生和恢复", "only technical conditions open and resolve")
+    )
 
 
 def _always(_facts: Facts) -> str:
@@ -230,7 +259,7 @@ def _always(_facts: Facts) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One row of the table; ``guard`` gives the reason to refuse, or an empty text."""
+    """One row of the table; ``guard`` gives the reason to refuse, in both languages, or an empty text."""
 
     source: State
     trigger: Trigger

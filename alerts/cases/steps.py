@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from alerts.bilingual import both
 from alerts.states import LEGAL_KINDS, State
 
 if TYPE_CHECKING:
@@ -296,38 +297,58 @@ class Situation:
 
 
 def refusal(step: Step, now: Situation) -> str:
-    """Return why ``step`` may not be taken now; blank when it may."""
+    """Return why ``step`` may not be taken now, in both languages; blank when it may."""
     if now.kind not in LEGAL_KINDS:
-        return "a technical condition has no case"
+        return both("技术类告警没有案件", "a technical condition has no case")
     if now.state not in step.states:
-        return f"not while the alert is {now.state}"
+        return both(f"告警处于 {now.state} 时不可", f"not while the alert is {now.state}")
     if by_purpose := _purpose(step, now):
         return by_purpose
     before = now.last(step.after)
     if step.after and before < 0:
-        return f"only after {' or '.join(step.after)}"
+        return both(
+            f"须在{'或'.join(_named(step.after))}之后", f"only after {' or '.join(step.after)}"
+        )
     if step.after_said and now.taken[before].data.get(step.after_said[0]) != step.after_said[1]:
-        return f"only when {step.after[0]} said {step.after_said[0]}"
+        return both(
+            f"须{_named(step.after)[0]}载明 {step.after_said[0]}",
+            f"only when {step.after[0]} said {step.after_said[0]}",
+        )
     if step.repeats or step.name == "notice_served":
         return ""
     since = max(before, now.last(step.again))
     done = now.last((step.name, *step.instead))
-    return f"{now.taken[done].step} was already taken" if done > since else ""
+    if done <= since:
+        return ""
+    taken = now.taken[done].step
+    return both(f"{_named((taken,))[0]}已记录", f"{taken} was already taken")
+
+
+def _named(steps: Sequence[str]) -> list[str]:
+    return [BY_NAME[step].zh for step in steps]
 
 
 def _purpose(step: Step, now: Situation) -> str:
     if step.name == "hold":
         return (
-            "goods of a supervision check are kept by evidence_preserved"
+            both(
+                "监督抽检的产品以先行登记保存控制",
+                "goods of a supervision check are kept by evidence_preserved",
+            )
             if now.purpose == SUPERVISION
             else ""
         )
     if step.name != "notice_served":
         return ""
     if now.purpose != SUPERVISION:
-        return "only the result of a supervision check is served (农产品质量安全法 art. 51)"
+        return both(
+            "只有监督抽检的结果需要送达（农产品质量安全法第五十一条）",
+            "only the result of a supervision check is served (农产品质量安全法 art. 51)",
+        )
     told = any(t.step == step.name and t.data.get("result") == now.result for t in now.taken)
-    return f"the {now.result} result was already served" if told else ""
+    if not told:
+        return ""
+    return both("该结果已送达", f"the {now.result} result was already served")
 
 
 def allowed(now: Situation) -> list[Step]:

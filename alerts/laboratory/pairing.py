@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from alerts.actions import act_within
 from alerts.alert import Alert
+from alerts.bilingual import joined
 from alerts.errors import IllegalTransition
 from alerts.laboratory.groups import Wanted, wanted
-from alerts.states import State, Trigger
+from alerts.states import UNVERIFIED, State, Trigger
 from alerts.tables import alerts, laboratory_reports
 from drivers.records import Qualifier, Verdict
 from ingest.judge.records.corrections import IN_FORCE
@@ -263,8 +264,9 @@ class Pairing:
         try:
             meeting.move(trigger)
         except IllegalTransition as exc:
-            row["result"], row["reason"] = "refused", exc.reason
-            meeting.note("refused", exc.reason)
+            row["result"] = "waits" if exc.reason == UNVERIFIED else "refused"
+            row["reason"] = exc.reason
+            meeting.note(str(row["result"]), exc.reason)
         return row
 
 
@@ -310,7 +312,7 @@ class _Meeting:
             self.alert.alert_id,
             trigger,
             "system",
-            f"{reason}: {more}" if more else reason,
+            joined(reason, more),
             at_ms=self.now_ms,
             names=self.names,
             data={

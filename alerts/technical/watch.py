@@ -10,6 +10,7 @@ from ulid import ULID
 
 from alerts.actions import act_within
 from alerts.alert import DATA_STALE, Alert
+from alerts.bilingual import both
 from alerts.errors import AlertError
 from alerts.keys import dedup_key
 from alerts.states import LAW, SYSTEM, Facts, State, Trigger
@@ -70,7 +71,7 @@ class TechnicalWatch:
                 self._open(condition, key, regions.get(condition.station, ""), now_ms)
         over = [alert for key, alert in known.items() if key not in still]
         for alert in over:
-            self._act(alert, Trigger.RESOLVE, "the condition has ended", now_ms)
+            self._act(alert, Trigger.RESOLVE, both("状况已结束", "the condition has ended"), now_ms)
         stale = self._mark_stale(exceeding, facts, now_ms)
         return bool(over) or stale or any(key not in known for key in wanted)
 
@@ -143,7 +144,9 @@ class TechnicalWatch:
             silent = self._is_silent(said, alert.device, now_ms)
             if silent is None or silent == (DATA_STALE in alert.flags):
                 continue
-            reason = "no data any more" if silent else "data again"
+            reason = (
+                both("数据中断", "no data any more") if silent else both("数据恢复", "data again")
+            )
             self._act(alert, Trigger.UPDATE, reason, now_ms, _flagging(on=silent))
             changed = True
         return changed

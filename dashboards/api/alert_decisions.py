@@ -17,7 +17,7 @@ from dashboards.api.alerts import AlertId, alert_row
 from dashboards.api.case_models import NeedRow
 from dashboards.api.errors import READING, WRITING, documented
 from dashboards.api.models import AlertRow, Name, Shape
-from dashboards.api.problems import Problem
+from dashboards.api.problems import STALE, Problem
 from dashboards.api.strict import StrictRoute
 from dashboards.sources import Sources
 
@@ -115,8 +115,11 @@ def transition(
         raise Problem(422, str(exc), field=exc.field) from exc
     except UnknownAlert as exc:
         raise Problem(404, str(exc)) from exc
-    except (IllegalTransition, StaleAlert) as exc:
-        raise Problem(409, str(exc), **_as_it_is(sources, alert_id)) from exc
+    except StaleAlert as exc:
+        raise Problem(409, str(exc), code=STALE, **_as_it_is(sources, alert_id)) from exc
+    except IllegalTransition as exc:
+        more = _as_it_is(sources, alert_id)
+        raise Problem(409, str(exc), reason=exc.reason, **more) from exc
     sources.wake.notify()
     sources.wake_sender()
     return alert_row(sources, alert_id)

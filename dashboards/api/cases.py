@@ -39,7 +39,7 @@ from dashboards.api.case_models import (
     TakeStep,
 )
 from dashboards.api.errors import READING, WRITING, documented
-from dashboards.api.problems import Problem
+from dashboards.api.problems import STALE, Problem
 from dashboards.api.strict import StrictRoute
 from dashboards.api.times import local_time, parse_time
 
@@ -98,11 +98,11 @@ def step_taken(alert_id: AlertId, body: TakeStep, sources: SourcesOf, key: Write
     except UnknownAlert as exc:
         raise Problem(404, str(exc)) from exc
     except StepRefused as exc:
-        raise Problem(409, str(exc), legal=list(exc.legal)) from exc
+        raise Problem(409, str(exc), legal=list(exc.legal), reason=exc.reason) from exc
     except IllegalTransition as exc:
-        raise Problem(409, str(exc), legal=list(exc.legal)) from exc
+        raise Problem(409, str(exc), legal=list(exc.legal), reason=exc.reason) from exc
     except StaleAlert as exc:
-        raise Problem(409, str(exc)) from exc
+        raise Problem(409, str(exc), code=STALE) from exc
     sources.wake.notify()
     sources.wake_sender()
     with sources.operational.read() as connection:

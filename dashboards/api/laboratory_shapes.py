@@ -121,7 +121,7 @@ class PairingRow(Shape):
 
     alert_id: str
     says: Literal["confirms", "refutes", "incomplete", "nothing"]
-    result: Literal["confirms", "refutes", "incomplete", "nothing", "refused"]
+    result: Literal["confirms", "refutes", "incomplete", "nothing", "refused", "waits"]
     record_ids: list[str]
     missing: list[str]
     reason: str = Field(description="Of a refusal")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 MEDIA_TYPE = "application/problem+json"
+STALE = "stale"  # the member ``code``: it was changed by somebody else meanwhile; read it again
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so

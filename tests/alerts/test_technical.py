@@ -171,7 +171,7 @@ def test_an_exceedance_without_data_stays_open_and_is_stale_until_data_return(to
         log = connection.scalars(
             sa.select(alert_transitions.c.reason).order_by(alert_transitions.c.id)
         ).all()
-    assert log[-2:] == ["no data any more", "data again"]
+    assert log[-2:] == ["数据中断 | no data any more", "数据恢复 | data again"]
 
 
 def test_what_stations_do_never_ends_an_exceedance(town, judge, finding):

@@ -87,6 +87,6 @@ def test_an_open_exceedance_of_an_unplugged_device_stays_open_and_is_stale(
             assert alert()["state"] == "suspected"
         log = server.api(f"/alerts/{alert()['alert_id']}")["transitions"]
         said = [row["reason"] for row in log if row["event"] == "alert.updated"]
-        assert said == ["no data any more", "data again"]
+        assert said == ["数据中断 | no data any more", "数据恢复 | data again"]
     finally:
         server.kill()

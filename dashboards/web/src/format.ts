@@ -230,8 +230,6 @@ export const conditionText = (conditions: Conditions | null | undefined): string
 
 /** A reason of the judge, which says it in both languages: "中文 | English". */
 export function reasonText(reason: string): string {
-  const record = /^record (\S+)$/.exec(reason);
-  if (record?.[1]) return t("reason_record", { id: record[1] });
   const cut = reason.indexOf(" | ");
   if (cut < 0) return reason;
   return lang.value === "zh" ? reason.slice(0, cut) : reason.slice(cut + 3);

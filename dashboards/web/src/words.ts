@@ -48,6 +48,7 @@ export const words = {
   error_server: ["服务器出错（{status}）：{detail}", "The server failed ({status}): {detail}"],
   error_stale: ["刷新失败，显示的是较早的数据", "Refresh failed; older data is shown"],
   error_key: ["API 密钥无效或没有权限，请重新输入", "The API key is wrong or not allowed; enter it again"],
+  error_changed: ["告警刚有更新，已为您刷新，所填内容保留，请核对后再提交", "The alert has just changed and was read again; what you wrote is kept: look, and submit once more"],
   error_conflict: ["当前状态不允许此操作：{detail}", "Not allowed in this state: {detail}"],
 
   // overview
@@ -559,7 +560,6 @@ export const words = {
   clause_table: ["表 {n}", "Table {n}"],
   mara_notice: ["农业农村部公告第 {n} 号", "MARA notice {n}"],
   moa_notice: ["农业部公告第 {n} 号", "MOA notice {n}"],
-  reason_record: ["检测记录 {id}", "test record {id}"],
   cond_ph: ["pH", "pH"],
   cond_land_use: ["土地利用", "Land use"],
   cond_crop: ["作物", "Crop"],

@@ -23,6 +23,8 @@ from alerts.delivery.signing import new_secret
 from alerts.errors import IllegalTransition, StaleAlert, UnknownAlert
 from alerts.states import State, Trigger
 from alerts.tables import case_steps, cases, clocks, outbox
+from alerts.technical.conditions import Patience
+from alerts.transitions import indicator_names
 from dashboards.duties import duties
 from tests.alerts.cases.conftest import ALERT_ID, PAPER, at
 from tests.conftest import until
@@ -230,7 +232,7 @@ def test_a_deadline_that_passed_while_the_server_was_down_is_noticed_at_its_star
     woken: list[int] = []
     looks: list[Duty] = [
         duty
-        for duty in duties(case.operational, None, lambda code: (code, code))  # type: ignore[arg-type]
+        for duty in duties(case.operational, indicator_names, tuple, Patience())
         if duty.name == "deadlines"
     ]
     for _ in range(2):  # the server starts twice

@@ -35,6 +35,10 @@ export class ApiError extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** Of the problem: "stale" when somebody else changed it meanwhile. */
+    readonly code = "",
+    /** Of the problem: why, as "中文 | English"; blank when the message says it. */
+    readonly reason = "",
   ) {
     super(message);
   }
@@ -71,6 +75,11 @@ function detail(body: unknown, fallback: string): string {
   return fallback;
 }
 
+function member(body: unknown, name: string): string {
+  const found: unknown = typeof body === "object" && body !== null ? (body as Record<string, unknown>)[name] : "";
+  return typeof found === "string" ? found : "";
+}
+
 async function request<T>(url: string, init: RequestInit, signal?: AbortSignal): Promise<T> {
   // One controller for both reasons to stop: AbortSignal.any is younger than many office browsers.
   const stop = new AbortController();
@@ -83,7 +92,7 @@ async function request<T>(url: string, init: RequestInit, signal?: AbortSignal):
       if (stop.signal.aborted || response.ok) throw error;
       return null;
     });
-    if (!response.ok) throw new ApiError(response.status, detail(body, response.statusText));
+    if (!response.ok) throw new ApiError(response.status, detail(body, response.statusText), member(body, "code"), member(body, "reason"));
     return body as T;
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;

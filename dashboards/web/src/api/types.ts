@@ -421,7 +421,7 @@ export interface StepTaken {
   data: Record<string, string | boolean>;
 }
 
-export type Saying = "confirms" | "refutes" | "incomplete" | "nothing" | "refused";
+export type Saying = "confirms" | "refutes" | "incomplete" | "nothing" | "refused" | "waits";
 
 export interface LaboratoryReport {
   report_id: string;

@@ -45,10 +45,12 @@ interface Props {
   children?: ComponentChildren;
   run: (key: string, actor: string) => Promise<unknown>;
   done: () => void;
+  /** Somebody else changed it meanwhile: read it again. */
+  stale?: () => void;
 }
 
 /** A form that runs one write; a refused key is forgotten and asked for again. */
-export function WriteForm({ action, label, testid, actor = false, danger = false, children, run, done }: Props) {
+export function WriteForm({ action, label, testid, actor = false, danger = false, children, run, done, stale }: Props) {
   const [key, setKey] = useState("");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -72,6 +74,7 @@ export function WriteForm({ action, label, testid, actor = false, danger = false
         keep(session, KEY, "");
       }
       setError(caught);
+      if (caught.code === "stale") stale?.();
     } finally {
       setBusy(false);
     }

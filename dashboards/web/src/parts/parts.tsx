@@ -5,7 +5,7 @@ import type { ComponentChildren } from "preact";
 import type { ApiError } from "../api/client";
 import type { PassScope, Severity, StationState, Verdict } from "../api/types";
 import { coarse } from "../clock";
-import { ago, shortStamp, stamp } from "../format";
+import { ago, reasonText, shortStamp, stamp } from "../format";
 import { t, term } from "../i18n";
 import { href, route } from "../route";
 import { type Word } from "../words";
@@ -52,7 +52,8 @@ export function errorText(error: ApiError): string {
   if (error.status === 404) return t("error_not_found");
   if (error.status === 401 || error.status === 403) return t("error_key");
   if (error.status === 400 || error.status === 422) return t("error_refused", { detail: error.message });
-  if (error.status === 409) return t("error_conflict", { detail: error.message });
+  if (error.code === "stale") return t("error_changed");
+  if (error.status === 409) return t("error_conflict", { detail: error.reason ? reasonText(error.reason) : error.message });
   return t("error_server", { status: error.status, detail: error.message });
 }
 

@@ -76,6 +76,7 @@ export const alertWords = {
   lab_says_incomplete: ["项目不全，未定", "Incomplete, undecided"],
   lab_says_nothing: ["与此告警无关", "Says nothing of it"],
   lab_says_refused: ["不予采信", "Refused"],
+  lab_says_waits: ["待具名人员核定", "Waits for a named person"],
   lab_state_awaiting: ["待判定", "Awaiting"],
   lab_state_paired: ["已关联", "Paired"],
   lab_state_superseded: ["已被更正", "Superseded"],

@@ -124,7 +124,7 @@ def test_after_a_restart_it_is_known_by_name_when_the_series_comes(connection):
     keep(sensors, connection, (0, 5, PASS, 0), series=[COD])
     assert len(kept(connection)) == 2
     keep(sensors, connection, (2, 70, PASS, 0), (1, 70, MISSING, 0), series=[COD, SOIL, PH])
-    assert kept(connection) == {}
+    assert kept(connection) == {("plot1/soil", "missing"): (1, 70)}
 
 
 def test_what_was_rolled_back_is_read_again(connection):

@@ -21,7 +21,7 @@ function words(said: Record<string, string>, prefix: string): Record<string, str
   return Object.fromEntries(found.map(([field, value]) => [field.slice(prefix.length), value]));
 }
 
-function StepForm({ c, step, done }: { c: Case; step: NextStep; done: () => void }) {
+function StepForm({ c, step, done, stale }: { c: Case; step: NextStep; done: () => void; stale: () => void }) {
   const [said, setSaid] = useState<Record<string, string>>({});
   const [at, setAt] = useState("");
   const yesNo = new Set(step.needs.filter((n) => n.kind === "yes_no").map((n) => n.field));
@@ -33,7 +33,7 @@ function StepForm({ c, step, done }: { c: Case; step: NextStep; done: () => void
     return api.takeStep(c.alert_id, key, { step: step.step, at: beijing(at), seq: c.alert_seq, actor, note: said["note"] ?? "", document, data });
   };
   return (
-    <WriteForm action="case_record" testid={`step-${step.step}-form`} actor run={run} done={done}>
+    <WriteForm action="case_record" testid={`step-${step.step}-form`} actor run={run} done={done} stale={stale}>
       <Needs needs={step.needs} said={said} set={(field, value) => setSaid({ ...said, [field]: value })} />
       <label class="field">
         <span>
@@ -101,13 +101,14 @@ export function CasePanel({ c, changed }: { c: Case; changed: () => void }) {
           </div>
           {open && (
             <StepForm
-              key={`${open.step}${c.alert_seq}`}
+              key={open.step}
               c={c}
               step={open}
               done={() => {
                 setChosen(null);
                 changed();
               }}
+              stale={changed}
             />
           )}
         </>

@@ -15,7 +15,15 @@ const GRAVE: ReadonlySet<string> = new Set(["dismiss", "close", "reject_handover
 /** The way onwards; what stands beside it is not drawn as the next thing to do. */
 const ONWARDS: ReadonlySet<string> = new Set(["acknowledge", "order_retest", "confirm", "hand_over", "accept"]);
 
-function Form({ a, seq, decision, done }: { a: AlertDetail; seq: number; decision: Decision; done: () => void }) {
+interface FormProps {
+  a: AlertDetail;
+  seq: number;
+  decision: Decision;
+  done: () => void;
+  stale: () => void;
+}
+
+function Form({ a, seq, decision, done, stale }: FormProps) {
   const [said, setSaid] = useState<Record<string, string>>({});
   return (
     <WriteForm
@@ -26,6 +34,7 @@ function Form({ a, seq, decision, done }: { a: AlertDetail; seq: number; decisio
       danger={GRAVE.has(decision.trigger)}
       run={(key, actor) => api.decide(a.alert_id, key, { ...said, trigger: decision.trigger, seq, actor })}
       done={done}
+      stale={stale}
     >
       <Needs needs={decision.needs} said={said} set={(field, value) => setSaid({ ...said, [field]: value })} />
     </WriteForm>
@@ -33,13 +42,16 @@ function Form({ a, seq, decision, done }: { a: AlertDetail; seq: number; decisio
 }
 
 export function Decisions({ a, changed }: { a: AlertDetail; changed: () => void }) {
-  // With the alert's seq: what was decided about an older state is never sent for a newer one.
-  const resource = useResource<DecisionList>(`decisions/${a.alert_id}/${a.seq}`, (signal) => api.decisions(a.alert_id, signal));
+  // Read again with each seq; what somebody is writing stays, and is sent for the seq that is on the screen.
+  const resource = useResource<DecisionList>(`decisions/${a.alert_id}/${a.seq}`, (signal) => api.decisions(a.alert_id, signal), { keep: true });
   const [chosen, setChosen] = useState<string | null>(null);
-  const done = (): void => {
-    setChosen(null);
+  const again = (): void => {
     resource.reload();
     changed();
+  };
+  const done = (): void => {
+    setChosen(null);
+    again();
   };
   return (
     <Panel title="decide" class="actions" testid="decisions">
@@ -65,7 +77,7 @@ export function Decisions({ a, changed }: { a: AlertDetail; changed: () => void 
                 ))}
               </div>
               {a.kind === "test" && a.state === "suspected" && <p class="dim pad">{t("dismiss_tests")}</p>}
-              {open && <Form key={`${open.trigger}${seq}`} a={a} seq={seq} decision={open} done={done} />}
+              {open && <Form key={`${open.trigger}/${a.state}`} a={a} seq={seq} decision={open} done={done} stale={again} />}
             </>
           );
         }}
