@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import edge, influx, judge, latency, link, outage, page, scaling, year
+from bench import edge, influx, judge, latency, link, outage, page, scaling, storm, year
 from bench.machine import load, machine
 from bench.processes import BenchError
 
@@ -29,6 +29,7 @@ BENCHES: dict[str, Callable[..., dict[str, object]]] = {
     "latency": latency.measure,
     "outage": outage.measure,
     "year": year.measure,
+    "storm": storm.measure,
 }
 
 
