@@ -106,6 +106,13 @@ class Server:
         return next(status for _, status in reversed(self.statuses) if status.online is online)
 
 
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """End ``task``: Python 3.11 can lose a cancellation that meets the end of a wait_for (in publish)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+
+
 @pytest.fixture
 async def server(mosquitto: Mosquitto) -> AsyncIterator[Server]:
     server = Server(mosquitto.port)
@@ -115,10 +122,7 @@ async def server(mosquitto: Mosquitto) -> AsyncIterator[Server]:
         async with asyncio.timeout(10):
             await ready.wait()
         yield server
-        # Python 3.11 can lose a cancellation that meets the end of a wait_for (in publish): say it until it is heard.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=0.1)
+        await cancelled(task)
 
 
 class FakeTime:

@@ -18,7 +18,7 @@ from gateway.agent_status import AgentStatus, LaneBalance, StationStatus
 from gateway.errors import MetricsPortError
 from tests.conftest import require
 from tests.conftest import until as wait_until
-from tests.gateway.conftest import Mosquitto, Server, edge_toml, free_port
+from tests.gateway.conftest import Mosquitto, Server, cancelled, edge_toml, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,14 +159,14 @@ async def test_the_balance_holds_at_every_scrape_while_the_broker_comes_and_goes
         async with asyncio.TaskGroup() as serving:
             task = serving.create_task(server.run(asyncio.Event()))
             await until(lambda s: up(s) and queue(s) < 30, at_least=10)
-            task.cancel()
+            await cancelled(task)
         broker.kill()
         away = await until(lambda s: not up(s) and queue(s) > 20, at_least=10)
         broker.start()
         async with asyncio.TaskGroup() as serving:
             task = serving.create_task(server.run(asyncio.Event()))
             back = await until(lambda s: up(s) and queue(s) < 20, at_least=10)
-            task.cancel()
+            await cancelled(task)
         stop.set()
     assert scrapes >= 30
     taken = "agrigate_edge_records_taken_total"

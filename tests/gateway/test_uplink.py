@@ -20,7 +20,7 @@ from gateway.schedule import Clock
 from gateway.station import StationAgent
 from gateway.uplink import Uplink
 from gateway.wire import Lane
-from tests.gateway.conftest import Server, free_port
+from tests.gateway.conftest import Server, cancelled, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,7 +188,7 @@ async def serve_until_empty(port: int, agent: StationAgent) -> None:
         task = group.create_task(server.run(ready))
         await ready.wait()
         await until(agent, queue=0)
-        task.cancel()
+        await cancelled(task)
     assert [v for _, v in server.readings] == [float(n) for n in range(60)]
 
 

@@ -26,7 +26,7 @@ from gateway.uplink import Uplink
 from gateway.wire import Lane
 from tests.certificates import Authority, Signed
 from tests.conftest import Mosquitto, free_port, require
-from tests.gateway.conftest import Server
+from tests.gateway.conftest import Server, cancelled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
@@ -519,7 +519,7 @@ async def serving(port: int) -> AsyncIterator[Server]:
         task = group.create_task(server.run(ready))
         await ready.wait()
         yield server
-        task.cancel()
+        await cancelled(task)
 
 
 async def until_empty(agent: StationAgent) -> None:
